@@ -1,0 +1,171 @@
+"""Every exported metric. A metric that is here is emitted by a running exporter, and nothing else is."""
+
+from exporter.catalog.metric import Label, Metric
+
+_CONFIG = "the configuration"
+MODEL = Label("model", "Name of the served model.", "configured models and a limited number of others")
+VERSION = Label("version", "Version of the served model.", "a limited number of versions a model")
+REFERENCE = Label("reference", "Id of the reference: 12 hex digits of the hash of its content.", "one a model version")
+KIND = Label("kind", "What the feature is to the model: input, output (its prediction) or score.", "three values")
+FEATURE = Label("feature", "Feature name as in the reference.", "the reference")
+BIN = Label(
+    "bin",
+    "Ordinal `00`, `01`, ... for numbers; `=value` for categories; `missing`, `invalid`, `unseen`, `other`.",
+    "the reference",
+)
+WINDOW = Label("window", "Length of the sliding window, as configured.", _CONFIG)
+STATE = Label(
+    "state",
+    "ok, drifting, learning, insufficient_data, borrowed_reference, no_reference or catching_up.",
+    "seven values",
+)
+SOURCE = Label("source", "Source of events: its type, with a number when there are several of a type.", _CONFIG)
+ERROR_REASON = Label("reason", "Why the prediction failed; reasons that are not configured are `other`.", _CONFIG)
+INVALID_REASON = Label("reason", "missing, wrong_type, non_finite, out_of_range or unseen.", "five values")
+REJECT_REASON = Label("reason", "Why the event could not be read.", "a fixed list")
+LATE_REASON = Label(
+    "reason", "`late`: older than its partition's sealed panes; `future`: ahead of the clock.", "two values"
+)
+DROP_REASON = Label("reason", "Why a readable event was not counted.", "a fixed list")
+QUANTILE = Label("quantile", "Quantile of the objective, e.g. 0.99.", _CONFIG)
+
+_BASE = (MODEL, VERSION)
+_FEATURE = (*_BASE, KIND, FEATURE)
+_WINDOWED = (*_FEATURE, WINDOW)
+_BINNED = (*_BASE, REFERENCE, KIND, FEATURE, BIN)
+_REFERENCED = (*_BASE, REFERENCE, KIND, FEATURE)
+
+PREDICTIONS = Metric("ml_predictions_total", "counter", "Predictions seen, failed ones included.", _BASE)
+PREDICTION_ERRORS = Metric(
+    "ml_prediction_errors_total", "counter", "Predictions that failed, by reason.", (*_BASE, ERROR_REASON)
+)
+PREDICTION_DURATION = Metric(
+    "ml_prediction_duration_seconds", "histogram", "Latency of predictions as reported in the events.", _BASE
+)
+PREDICTION_LAST_TIMESTAMP = Metric(
+    "ml_prediction_last_timestamp_seconds", "gauge", "Event time of the newest prediction.", _BASE
+)
+
+BIN_OBSERVATIONS = Metric(
+    "ml_feature_bin_observations_total", "counter", "Values that fell into each bin of the reference.", _BINNED
+)
+REFERENCE_RATIO = Metric(
+    "ml_feature_reference_ratio",
+    "gauge",
+    "Share of the reference in each live bin, smoothed as (count + 1/2) / (N + B/2).",
+    _BINNED,
+)
+BIN_UPPER_BOUND = Metric(
+    "ml_feature_bin_upper_bound", "gauge", "Upper bound of each numeric bin, in units of the feature.", _BINNED
+)
+REFERENCE_SAMPLES = Metric("ml_feature_reference_samples", "gauge", "Reference values in live bins.", _REFERENCED)
+REFERENCE_CHI2_CRITICAL = Metric(
+    "ml_feature_reference_chi2_critical",
+    "gauge",
+    "Chi-square quantile that PSI / (1/n + 1/m) must pass to be significant.",
+    _REFERENCED,
+)
+
+PSI = Metric("ml_feature_psi", "gauge", "Population stability index of the window against the reference.", _WINDOWED)
+PSI_NULL_MEAN = Metric(
+    "ml_feature_psi_null_mean", "gauge", "PSI expected by chance alone at this sample size.", _WINDOWED
+)
+PSI_CRITICAL = Metric(
+    "ml_feature_psi_critical", "gauge", "PSI that chance alone passes only at the configured alpha.", _WINDOWED
+)
+KS = Metric(
+    "ml_feature_ks", "gauge", "Kolmogorov-Smirnov distance at the knots: a lower bound of the exact one.", _WINDOWED
+)
+KS_UPPER = Metric("ml_feature_ks_upper", "gauge", "Upper bound of the exact Kolmogorov-Smirnov distance.", _WINDOWED)
+KS_CRITICAL = Metric(
+    "ml_feature_ks_critical",
+    "gauge",
+    "Kolmogorov-Smirnov distance that chance alone passes only at the configured alpha.",
+    _WINDOWED,
+)
+JS_DIVERGENCE = Metric(
+    "ml_feature_js_divergence",
+    "gauge",
+    "Jensen-Shannon divergence of the window from the reference, in nats.",
+    _WINDOWED,
+)
+DRIFT_PVALUE = Metric(
+    "ml_feature_drift_pvalue", "gauge", "P-value of no change at all: Pearson chi-square on the live bins.", _WINDOWED
+)
+DRIFTED = Metric(
+    "ml_feature_drifted",
+    "gauge",
+    "1 if samples >= min_samples and PSI > threshold and PSI > critical value, else 0; absent without a verdict.",
+    _WINDOWED,
+)
+WINDOW_SAMPLES = Metric("ml_feature_window_samples", "gauge", "Values in live bins in the window.", _WINDOWED)
+FEATURE_STATE = Metric("ml_feature_state", "gauge", "1 for the state the feature is in.", (*_FEATURE, STATE))
+FEATURES_DRIFTED = Metric("ml_features_drifted", "gauge", "Features that are drifted.", (*_BASE, WINDOW))
+FEATURES_EVALUATED = Metric("ml_features_evaluated", "gauge", "Features that have a verdict.", (*_BASE, WINDOW))
+DRIFT_THRESHOLD = Metric("ml_feature_drift_threshold", "gauge", "PSI that counts as an effect.", _FEATURE)
+DRIFT_MIN_SAMPLES = Metric("ml_drift_min_samples", "gauge", "Samples needed for a verdict.", _BASE)
+DRIFTED_FEATURES_THRESHOLD = Metric(
+    "ml_drifted_features_threshold_ratio",
+    "gauge",
+    "Share of drifted features that counts as drift of the model.",
+    _BASE,
+)
+INVALID_VALUES = Metric(
+    "ml_feature_invalid_values_total",
+    "counter",
+    "Values that are missing, of the wrong type, not finite, outside the reference range, or of an unseen category.",
+    (*_FEATURE, INVALID_REASON),
+)
+
+TRAINED_TIMESTAMP = Metric("ml_model_trained_timestamp_seconds", "gauge", "When the model was trained.", _BASE)
+MAX_AGE = Metric("ml_model_max_age_seconds", "gauge", "Age at which the model counts as stale.", _BASE)
+REFERENCE_CREATED_TIMESTAMP = Metric(
+    "ml_reference_created_timestamp_seconds", "gauge", "When the reference was built.", _BASE
+)
+LATENCY_OBJECTIVE = Metric(
+    "ml_latency_objective_seconds", "gauge", "Latency the model is meant to keep.", (*_BASE, QUANTILE)
+)
+
+INFO_LABELS: tuple[Label, ...] = tuple(
+    Label(name, f"`info.{name}` of the configuration.", _CONFIG)
+    for name in ("role", "team", "project", "environment", "owner", "framework", "task", "tier")
+)
+MODEL_INFO = Metric(
+    "ml_model_info", "gauge", "1; joins what is known of the model to its series.", (*_BASE, *INFO_LABELS)
+)
+REPLICA_INFO = Metric(
+    "ml_replica_info", "gauge", "1; joins the scraped pod to the models and versions it has seen.", _BASE
+)
+
+INGEST_EVENTS = Metric("ml_ingest_events_total", "counter", "Events received, readable or not.", (SOURCE,))
+INGEST_REJECTED = Metric(
+    "ml_ingest_rejected_total", "counter", "Events that could not be read.", (SOURCE, REJECT_REASON)
+)
+INGEST_LATE = Metric(
+    "ml_ingest_late_total",
+    "counter",
+    "Events counted in the lifetime counters but in no window.",
+    (SOURCE, LATE_REASON),
+)
+INGEST_DROPPED = Metric(
+    "ml_ingest_dropped_total", "counter", "Readable events that were not counted.", (SOURCE, DROP_REASON)
+)
+INGEST_WATERMARK = Metric(
+    "ml_ingest_watermark_timestamp_seconds", "gauge", "Newest event time of the source.", (SOURCE,)
+)
+
+BUILD_INFO = Metric(
+    "ml_exporter_build_info",
+    "gauge",
+    "1; what is running.",
+    (Label("exporter_version", "Version of model-health-exporter.", "one value"),),
+)
+SERIES = Metric("ml_exporter_series", "gauge", "Series of models and sources exposed.")
+SERIES_LIMIT = Metric("ml_exporter_series_limit", "gauge", "Series that may be exposed.")
+SERIES_DROPPED = Metric(
+    "ml_exporter_series_dropped_total", "counter", "Series withheld to stay within the limit, counted once a tick."
+)
+TICK_DURATION = Metric("ml_exporter_tick_duration_seconds", "gauge", "Time the last tick took to evaluate and render.")
+LAST_TICK_TIMESTAMP = Metric("ml_exporter_last_tick_timestamp_seconds", "gauge", "When the last tick ended.")
+
+METRICS: tuple[Metric, ...] = tuple(value for value in globals().values() if isinstance(value, Metric))

@@ -1,0 +1,132 @@
+"""Every default with its reason. Configuration overrides them; the effective value is exported as a series."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Default:
+    """A default value, its unit ("" for a plain number) and why it is what it is."""
+
+    name: str
+    value: float
+    unit: str
+    reason: str
+
+    @property
+    def count(self) -> int:
+        """The value of a default that counts something."""
+        return int(self.value)
+
+
+PSI_THRESHOLD = Default(
+    "psi",
+    0.1,
+    "",
+    "Effect size that is worth a look; the customary lower band. It never alerts alone: the critical value must be passed too.",
+)
+ALPHA = Default(
+    "alpha",
+    0.001,
+    "",
+    "Chance that an unchanged feature passes its critical value in one window; with the effect threshold beside it, "
+    "false drift at 500 samples and more is rarer still.",
+)
+MIN_SAMPLES = Default(
+    "min_samples",
+    500,
+    "samples",
+    "A PSI of 0.1 over 10 bins is found with 90 % power from 417 samples at alpha 1e-4, 263 at 1e-2.",
+)
+DRIFTED_FEATURES_RATIO = Default(
+    "drifted_features_ratio",
+    1 / 3,
+    "ratio",
+    "Fewer than a third of the features drifting at once is mostly one upstream cause; more is a change of population.",
+)
+WINDOW_S = Default(
+    "window",
+    3600,
+    "s",
+    "Long enough for 500 samples at one request in 7 seconds, short enough that a bad deploy shows within minutes.",
+)
+WINDOW_PANES = Default(
+    "window_panes",
+    60,
+    "panes",
+    "A window slides in steps of a sixtieth of its length; with 128 pane slots that leaves room for partitions that run ahead.",
+)
+ALLOWED_LATENESS_PANES = Default(
+    "allowed_lateness",
+    1,
+    "panes",
+    "Producers that share a partition interleave by seconds; one pane absorbs it at every pane border.",
+)
+IDLE_PARTITION_S = Default(
+    "idle_partition",
+    60,
+    "s",
+    "A partition without a message for this long no longer holds the window back.",
+)
+BINS = Default(
+    "bins",
+    10,
+    "bins",
+    "Deciles: the resolution that PSI thresholds are customarily read at; 20 needs twice the samples.",
+)
+KNOTS = Default(
+    "knots",
+    259,
+    "knots",
+    "Reference quantiles k/260 bracket the exact KS within 1/260; deciles and ventiles are among them.",
+)
+DISCRETE_VALUES = Default(
+    "discrete_values", 20, "values", "A numeric feature with no more distinct reference values gets one bin a value."
+)
+NUMERIC_SHARE = Default(
+    "numeric_share",
+    0.95,
+    "ratio",
+    "A column is numeric when at least this share of its values are numbers: a stray text must not turn it categorical.",
+)
+TOP_CATEGORIES = Default(
+    "top_categories", 30, "categories", "Categories with a bin of their own; the rest of the reference is `other`."
+)
+KNOWN_CATEGORIES = Default(
+    "known_categories",
+    10_000,
+    "categories",
+    "Names a reference keeps to tell `other` from `unseen`; past it every unknown value is `other`.",
+)
+EXPECTED_PER_BIN = Default(
+    "expected_per_bin",
+    5,
+    "samples",
+    "Bins expected to hold fewer of min_samples are merged: the chi-square law needs 5.",
+)
+FAULT_TOLERANCE = Default(
+    "fault_tolerance",
+    0.01,
+    "ratio",
+    "A rate of missing, invalid, out-of-range or unseen values is a fault when its 99.9 % lower bound is this far above the reference.",
+)
+SERIES_LIMIT = Default(
+    "series_limit", 20_000, "series", "What one exporter may cost a Prometheus; about 2 MB a scrape before compression."
+)
+MODEL_LIMIT = Default(
+    "model_limit", 50, "models", "Models that are not configured are watched for traffic up to this many names."
+)
+VERSION_LIMIT = Default("version_limit", 8, "versions", "Versions watched at once for a model; idle ones make room.")
+LEARN_FEATURES_LIMIT = Default(
+    "learn_features_limit", 500, "features", "Features a learned reference takes; names beyond it are not kept."
+)
+TICK_S = Default(
+    "tick", 5, "s", "A third of the customary 15 s scrape interval, so that a scrape is never two ticks old."
+)
+BODY_LIMIT_BYTES = Default(
+    "body_limit", 8 * 2**20, "bytes", "About 10,000 events a request; larger batches cost latency without saving work."
+)
+INFLIGHT_LIMIT_BYTES = Default(
+    "inflight_limit", 64 * 2**20, "bytes", "Request bodies held at once; past it POST answers 429 and accepts nothing."
+)
+
+DEFAULTS: tuple[Default, ...] = tuple(value for value in globals().values() if isinstance(value, Default))

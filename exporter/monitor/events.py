@@ -1,0 +1,193 @@
+"""Decoded events as columns. One batch holds rows of one model in arrival order, of one partition.
+
+A missing number is NaN; `+inf` stands for a value that is not finite and `-inf` for one of the wrong type, so a sorted
+column needs no mask. A category is a code into its schema's vocabulary or one of the negative codes below.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporter.stats import Counts, Floats
+
+FeatureKind: TypeAlias = Literal["input", "output", "score"]
+Codes: TypeAlias = NDArray[np.int32]
+
+WRONG_TYPE_NUMBER = -np.inf
+NON_FINITE_NUMBER = np.inf
+
+MISSING, WRONG_TYPE, UNSEEN = -1, -2, -3
+"""Category codes of values that are in no vocabulary."""
+
+NO_ERROR = -1
+"""Error code of a prediction that did not fail; others index `ErrorReasons.names`."""
+
+PREDICTION = "prediction"
+SCORE = "score"
+"""Names under which a model's output and its single score are monitored."""
+
+
+class FeatureKey(NamedTuple):
+    """What a feature is to the model, and its name."""
+
+    kind: FeatureKind
+    name: str
+
+
+class ErrorReasons:
+    """The closed list of failure reasons: what is not on it is `other`, so that events cannot grow label values."""
+
+    def __init__(self, configured: Sequence[str] = ()) -> None:
+        usual = ("timeout", "invalid_input", "model_error", "out_of_memory", "dependency")
+        self.names: tuple[str, ...] = (*dict.fromkeys((*usual, *configured)), "other")
+        self.other = len(self.names) - 1
+        self.codes: dict[object, int] = {None: NO_ERROR, "": NO_ERROR}
+        self.codes |= {name: code for code, name in enumerate(self.names)}
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """The columns of a model's batches: the union of the features of its references.
+
+    `vocabularies` holds, per categorical column, every Python value an event may carry for a known category
+    (`3`, `"3"` and `3.0` are one category) and its code.
+    """
+
+    numeric: tuple[FeatureKey, ...] = ()
+    categorical: tuple[FeatureKey, ...] = ()
+    vocabularies: tuple[Mapping[object, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """n rows of one model: time[n] (event time, s), numeric[n, f], codes[n, c], latency_s[n], error[n].
+
+    `version[n]` indexes `versions`. `raw` carries the undigested features of each row (dicts) for a model that is
+    still learning its reference, else None.
+    """
+
+    model: str
+    partition: str
+    versions: tuple[str, ...]
+    version: Counts
+    time: Floats
+    numeric: Floats
+    codes: Codes
+    latency_s: Floats
+    error: NDArray[np.int16]
+    schema: Schema
+    raw: Sequence[Mapping[FeatureKey, object]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows of one model version to be counted, grouped: `group[n]` is in 0..groups-1 (None when there is one group)."""
+
+    numeric: Floats
+    codes: Codes
+    latency_s: Floats
+    error: NDArray[np.int16]
+    group: Counts | None
+    groups: int
+
+    def __len__(self) -> int:
+        return len(self.error)
+
+
+def category_text(value: object) -> str | None:
+    """The one spelling of a category: 3, 3.0 and "3" are "3"; True and "True" are "true"; None and NaN are None.
+
+    Raises TypeError for a value that cannot be a category (a list, an object).
+    """
+    if value is None:
+        return None
+    if isinstance(value, str):
+        if not is_text(value):
+            raise TypeError("text with a lone surrogate is not a category")
+        return value.lower() if value in ("True", "False", "TRUE", "FALSE") else str(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        if value != value:
+            return None
+        return str(int(value)) if value.is_integer() else repr(value)
+    raise TypeError(f"{type(value).__name__} is not a category")
+
+
+def is_text(value: str) -> bool:
+    """Whether the text can be written as UTF-8: JSON can smuggle in half a surrogate pair, which cannot."""
+    return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def category_spellings(text: str) -> list[object]:
+    """Every Python value that stands for the category `text`: the inverse of `category_text`."""
+    spellings: list[object] = [text]
+    if text in ("true", "false"):
+        spellings += [text == "true", text.capitalize(), text.upper()]
+    try:
+        number = float(text)
+    except ValueError:
+        return spellings
+    if category_text(number) == text:
+        spellings.append(number)  # hashes like the int and, for 0 and 1, like the bool
+    return spellings
+
+
+def vocabulary(categories: Sequence[str]) -> dict[object, int]:
+    """Codes by value for categories in canonical spelling; an exact text always means its own category."""
+    codes: dict[object, int] = {text: code for code, text in enumerate(categories)}
+    for text, code in list(codes.items()):
+        for spelling in category_spellings(str(text)):
+            codes.setdefault(spelling, code)
+    codes[None] = MISSING
+    return codes
+
+
+REJECT_REASONS = (
+    "malformed_json",
+    "invalid_utf8",
+    "not_an_object",
+    "too_deep",
+    "too_large",
+    "malformed_row",
+    "missing_model",
+    "invalid_model",
+    "invalid_version",
+    "invalid_timestamp",
+    "invalid_features",
+)
+"""Why an event could not be read."""
+
+DROP_REASONS = ("label", "not_a_prediction", "model_limit", "version_limit")
+"""Why a readable event was not counted."""
+
+LATE_REASONS = ("late", "future")
+"""Why an event is in no window."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """One event that could not be read: which of the messages decoded together, why, and where in it."""
+
+    index: int
+    reason: str
+    detail: str
+
+
+@dataclass(slots=True)
+class Decoded:
+    """What a codec made of messages of one partition: batches, and an account of everything that is in none."""
+
+    source: str
+    events: int
+    batches: list[Batch]
+    rejects: list[Reject]
+    dropped: dict[str, int]

@@ -1,0 +1,93 @@
+"""The honest feed: what came in from each source, and why something did not count. Sums, so they add like all else."""
+
+from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from exporter.catalog import metrics
+from exporter.catalog.metric import Sample
+from exporter.monitor.events import DROP_REASONS, LATE_REASONS, REJECT_REASONS, Reject
+
+EXAMPLES = 10
+_DETAIL_CHARACTERS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A recent reject, to be shown to a person."""
+
+    time: float
+    reason: str
+    detail: str
+
+
+@dataclass(slots=True)
+class SourceFeed:
+    """The account of one source."""
+
+    events: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    late: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
+    watermark: float | None = None
+    examples: deque[Example] = field(default_factory=lambda: deque(maxlen=EXAMPLES))
+
+    def reject(self, rejects: list[Reject], now: float) -> None:
+        """Count rejects and keep the last as examples."""
+        self.rejected.update(reject.reason for reject in rejects)
+        for reject in rejects[-EXAMPLES:]:
+            self.examples.appendleft(Example(now, reject.reason, reject.detail[:_DETAIL_CHARACTERS]))
+
+    def newest(self, time: float) -> None:
+        """Raise the newest event time."""
+        self.watermark = time if self.watermark is None else max(self.watermark, time)
+
+    def copy(self) -> "SourceFeed":
+        """An independent copy."""
+        return SourceFeed(
+            self.events,
+            self.rejected.copy(),
+            self.late.copy(),
+            self.dropped.copy(),
+            self.watermark,
+            self.examples.copy(),
+        )
+
+    def merge(self, other: "SourceFeed") -> None:
+        """Add another process's account of the same source."""
+        self.events += other.events
+        self.rejected += other.rejected
+        self.late += other.late
+        self.dropped += other.dropped
+        if other.watermark is not None:
+            self.newest(other.watermark)
+
+    def samples(self, source: str) -> Iterator[Sample]:
+        """The account as series; every reason from the start, so that its first increase is seen."""
+        yield metrics.INGEST_EVENTS.sample(self.events, source=source)
+        for metric, reasons, counts in (
+            (metrics.INGEST_REJECTED, REJECT_REASONS, self.rejected),
+            (metrics.INGEST_LATE, LATE_REASONS, self.late),
+            (metrics.INGEST_DROPPED, DROP_REASONS, self.dropped),
+        ):
+            for reason in reasons:
+                yield metric.sample(counts[reason], source=source, reason=reason)
+        if self.watermark is not None:
+            yield metrics.INGEST_WATERMARK.sample(self.watermark, source=source)
+
+    def dump(self) -> dict[str, Any]:
+        """State as plain values; examples are for people and not kept."""
+        return {
+            "events": self.events,
+            "rejected": dict(self.rejected),
+            "late": dict(self.late),
+            "dropped": dict(self.dropped),
+            "watermark": self.watermark,
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take over a state made by `dump`."""
+        self.events = state["events"]
+        self.rejected, self.late, self.dropped = (Counter(state[name]) for name in ("rejected", "late", "dropped"))
+        self.watermark = state["watermark"]

@@ -1,0 +1,200 @@
+"""Time: aligned panes, a watermark per partition, and the window as a running sum over panes.
+
+A pane is floor(event time / pane length). Everything here is a function of event times, partitions and `now`, never of
+how a stream was cut into batches or spread over processes: whether an event is late depends on its own partition only,
+and the window's end only on the watermarks.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exporter.catalog import thresholds
+from exporter.stats import Counts, Floats
+
+RING_PANES = 128
+"""Panes a window can hold back for partitions that run ahead of the slowest one, the window itself included."""
+
+OUTSIDE = np.iinfo(np.int64).min
+"""Pane of a row that enters the lifetime counters only (late, or ahead of the clock)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A sliding window of `panes` panes of `pane_s` seconds; `label` is its length as configured."""
+
+    pane_s: float
+    panes: int
+    label: str
+
+    @property
+    def seconds(self) -> float:
+        return self.pane_s * self.panes
+
+    @property
+    def ahead(self) -> int:
+        """Panes kept beyond the window's end."""
+        return max(min(self.panes, RING_PANES - self.panes), 1)
+
+
+def sliding_window(seconds: float, label: str) -> Window:
+    """The usual window: as long as asked, sliding in sixtieths."""
+    panes = thresholds.WINDOW_PANES.count
+    return Window(seconds / panes, panes, label)
+
+
+@dataclass(slots=True)
+class Partition:
+    """What is known of one partition: its newest event time and when (wall clock) it last brought anything."""
+
+    watermark: float
+    seen: float
+
+
+@dataclass(slots=True)
+class Watermarks:
+    """The watermarks of the partitions that carry one model."""
+
+    window: Window
+    partitions: dict[str, Partition] = field(default_factory=dict)
+    end: int = OUTSIDE
+    """The window's last pane; it never goes back."""
+
+    def advance(self, partition: str, time: Floats, now: float) -> tuple[Counts, int, int]:
+        """Take note of events in arrival order; returns the pane of each (or OUTSIDE), how many were late, how many future.
+
+        An event is late when its pane lies more than the allowed lateness before the pane of its partition's watermark.
+        One further ahead of the clock than a pane is in no window and moves no watermark: a wrong clock cannot wedge it.
+        """
+        pane_s = self.window.pane_s
+        horizon = now + pane_s
+        known = self.partitions.get(partition)
+        future = time > horizon
+        any_future = bool(future.any())
+        running = np.maximum.accumulate(np.where(future, -np.inf, time) if any_future else time)
+        if known is not None:
+            running = np.maximum(running, known.watermark)
+        newest = float(running[-1])
+        if np.isfinite(newest):
+            self.partitions[partition] = Partition(newest, now)
+        panes = np.floor(time / pane_s)
+        outside = panes < np.floor(running / pane_s) - thresholds.ALLOWED_LATENESS_PANES.value
+        late = int(outside.sum())
+        if any_future:
+            late -= int((outside & future).sum())
+            outside |= future
+        result = panes.astype(np.int64)
+        if late or any_future:
+            result[outside] = OUTSIDE
+        self._move_end(now)
+        return result, late, int(future.sum()) if any_future else 0
+
+    def tick(self, now: float) -> None:
+        """Let time pass without events: partitions become idle, and when all are, the window follows the clock."""
+        self._move_end(now)
+
+    def lag_s(self, now: float) -> float:
+        """How far the slowest partition that is not idle lies behind the clock; 0 when all are idle."""
+        active = self._active(now)
+        return max(0.0, now - min(active)) if active else 0.0
+
+    def merge(self, other: "Watermarks") -> None:
+        """Learn what another process knows of the partitions."""
+        for name, theirs in other.partitions.items():
+            ours = self.partitions.get(name, theirs)
+            self.partitions[name] = Partition(max(ours.watermark, theirs.watermark), max(ours.seen, theirs.seen))
+        self.end = max(self.end, other.end)
+
+    def dump(self) -> dict[str, Any]:
+        """State as plain values."""
+        partitions = {name: [known.watermark, known.seen] for name, known in self.partitions.items()}
+        return {"end": self.end, "partitions": partitions}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take over a state made by `dump`."""
+        self.end = state["end"]
+        self.partitions = {name: Partition(*values) for name, values in state["partitions"].items()}
+
+    def _active(self, now: float) -> list[float]:
+        since = now - thresholds.IDLE_PARTITION_S.value
+        return [known.watermark for known in self.partitions.values() if known.seen >= since]
+
+    def _move_end(self, now: float) -> None:
+        if not self.partitions:
+            return
+        active = self._active(now)
+        if active:
+            lowest = self._pane(min(active))
+            newest = self._pane(max(known.watermark for known in self.partitions.values()))
+            # A partition far behind the others cannot hold the window back beyond what the ring can keep.
+            self.end = max(self.end, lowest, newest - self.window.ahead)
+        else:
+            self.end = max(self.end, self._pane(now))
+
+    def _pane(self, time: float) -> int:
+        return int(np.floor(time / self.window.pane_s))
+
+
+class PaneRing:
+    """Counts by pane, and their sum over the window.
+
+    Rows of the ring are uint32 and reused; the running sum is exact because counts are integers: a pane is added when
+    the window's end reaches it and subtracted when it leaves.
+    """
+
+    def __init__(self, window: Window, width: int) -> None:
+        self.window = window
+        self.running: Counts = np.zeros(width, np.int64)
+        self._rows: NDArray[np.uint32] = np.zeros((window.panes + window.ahead + 1, width), np.uint32)
+        self._row_of: dict[int, int] = {}
+        self._free = list(range(len(self._rows)))
+        self._end = OUTSIDE
+
+    def advance(self, end: int) -> None:
+        """Move the window's end to pane `end`: panes that it reaches are added, panes that it leaves are dropped."""
+        if end <= self._end:
+            return
+        first = end - self.window.panes + 1
+        for pane in sorted(self._row_of):
+            counted = pane <= self._end
+            if pane < first:
+                row = self._row_of.pop(pane)
+                if counted:
+                    self.running -= self._rows[row]
+                self._rows[row] = 0
+                self._free.append(row)
+            elif pane <= end and not counted:
+                self.running += self._rows[self._row_of[pane]]
+        self._end = end
+
+    def add(self, pane: int, counts: Counts) -> None:
+        """Add counts to a pane. One that the window has left (or cannot reach yet) is ignored: it would be dropped anyway."""
+        if not self._end - self.window.panes < pane <= self._end + self.window.ahead:
+            return
+        row = self._row_of.get(pane)
+        if row is None:
+            row = self._row_of[pane] = self._free.pop()
+        # Same-kind casting: counts of one flush are far below 2^32.
+        np.add(self._rows[row], counts, out=self._rows[row], casting="unsafe")
+        if pane <= self._end:
+            self.running += counts
+
+    def merge(self, other: "PaneRing") -> None:
+        """Add another process's counts of the same window; both ends must be equal (see Watermarks.merge)."""
+        end = max(self._end, other._end)
+        self.advance(end)
+        for pane, row in other._row_of.items():
+            self.add(pane, other._rows[row].astype(np.int64))
+
+    def dump(self) -> dict[str, Any]:
+        """State as plain values."""
+        panes = {str(pane): self._rows[row].tobytes() for pane, row in sorted(self._row_of.items())}
+        return {"end": self._end, "panes": panes}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take over a state made by `dump` into an empty ring."""
+        self._end = state["end"]
+        for pane, counts in state["panes"].items():
+            self.add(int(pane), np.frombuffer(counts, np.uint32).astype(np.int64))

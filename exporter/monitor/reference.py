@@ -1,0 +1,332 @@
+"""A reference: what a model was trained on, as counters. Fixed once built; its id is a hash of its content.
+
+The document carries a schema number and its own hash, so that a foreign, damaged or edited file is refused instead of
+silently making every score wrong. Building needs only columns in memory; files are read on the top floor.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import TypeAlias
+
+import msgspec
+import numpy as np
+
+from exporter.catalog import thresholds
+from exporter.monitor.events import (
+    NON_FINITE_NUMBER,
+    PREDICTION,
+    WRONG_TYPE_NUMBER,
+    FeatureKey,
+    FeatureKind,
+    Schema,
+    category_text,
+    vocabulary,
+)
+from exporter.stats import Counts, Floats
+from exporter.stats.bins import cell_counts, choose_bins, choose_knots
+
+SCHEMA = 1
+
+Column: TypeAlias = Floats | Sequence[object]
+"""A column to build from: numbers (sentinels of `events` allowed) or Python values that are categories."""
+
+
+class BadReference(ValueError):
+    """A reference that cannot be built or must not be used; the message says why."""
+
+
+class Numeric(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="numeric"):
+    """A numeric feature: K knots, counts in their 2K + 1 cells, and how many cells each PSI bin takes."""
+
+    name: str
+    kind: FeatureKind
+    knots: tuple[float, ...]
+    cells: tuple[int, ...]
+    bins: tuple[int, ...]
+    missing: int
+    wrong_type: int
+    non_finite: int
+
+    @property
+    def values(self) -> int:
+        """Usable reference values."""
+        return sum(self.cells)
+
+
+class Categorical(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="categorical"):
+    """A categorical feature: its frequent categories with counts, and the names (not counts) of the others.
+
+    `others_complete` is false when there were too many names to keep: an unknown value then counts as `other`.
+    """
+
+    name: str
+    kind: FeatureKind
+    categories: tuple[str, ...]
+    counts: tuple[int, ...]
+    others: tuple[str, ...]
+    others_count: int
+    others_complete: bool
+    missing: int
+    wrong_type: int
+
+    @property
+    def values(self) -> int:
+        """Usable reference values."""
+        return sum(self.counts) + self.others_count
+
+
+Feature: TypeAlias = Numeric | Categorical
+
+
+class Columns(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Which columns of the training data meant what; `scores` maps a score's name to its column."""
+
+    prediction: str | None = None
+    scores: dict[str, str] = {}
+    label: str | None = None
+    timestamp: str | None = None
+    timestamp_format: str | None = None
+    id: str | None = None
+
+
+class Reference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A reference profile (design 5.2). `created` is RFC 3339; `id` is computed, see `encode`."""
+
+    schema: int
+    id: str
+    model: str
+    version: str
+    created: datetime
+    rows: int
+    columns: Columns
+    features: tuple[Feature, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """How finely a reference is cut."""
+
+    knots: int = thresholds.KNOTS.count
+    bins: int = thresholds.BINS.count
+    discrete_values: int = thresholds.DISCRETE_VALUES.count
+    top_categories: int = thresholds.TOP_CATEGORIES.count
+
+
+def key(feature: Feature) -> FeatureKey:
+    """The feature's kind and name."""
+    return FeatureKey(feature.kind, feature.name)
+
+
+def build(
+    columns: Mapping[FeatureKey, Column],
+    *,
+    model: str,
+    version: str,
+    created: float,
+    mapping: Columns | None = None,
+    resolution: Resolution | None = None,
+) -> Reference:
+    """Build a reference from columns of equal length, in the order given.
+
+    Raises BadReference when there is nothing to build from; the message names the feature.
+    """
+    resolution = resolution or Resolution()
+    if not columns:
+        raise BadReference("no feature to build a reference from")
+    rows = {len(column) for column in columns.values()}
+    if len(rows) != 1 or rows == {0}:
+        raise BadReference("no rows" if rows == {0} else "columns differ in length")
+    features = tuple(
+        _numeric(name, column, resolution) if isinstance(column, np.ndarray) else _categorical(name, column, resolution)
+        for name, column in columns.items()
+    )
+    reference = Reference(
+        schema=SCHEMA,
+        id="",
+        model=model,
+        version=version,
+        created=datetime.fromtimestamp(created, UTC),
+        rows=rows.pop(),
+        columns=mapping or Columns(),
+        features=features,
+    )
+    return msgspec.structs.replace(reference, id=_content_hash(reference))
+
+
+def as_number_column(values: Iterable[object]) -> Floats:
+    """Python values as a numeric column: what is not a number, or is a bool, is marked as of the wrong type."""
+    return np.array([as_number(value) for value in values], np.float64)
+
+
+def as_number(value: object) -> float:
+    """A feature value as a number, with the sentinels of `events`."""
+    if value is None:
+        return np.nan
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return WRONG_TYPE_NUMBER
+    try:
+        number = float(value)
+    except OverflowError:
+        return NON_FINITE_NUMBER
+    return NON_FINITE_NUMBER if number in (np.inf, -np.inf) else number
+
+
+def infer_column(feature: FeatureKey, values: Sequence[object]) -> Column:
+    """Numbers if nearly every value present is one; a prediction with few whole values is a class, hence categorical."""
+    numbers = as_number_column(values)
+    present = ~np.isnan(numbers)
+    if np.sum(numbers[present] != WRONG_TYPE_NUMBER) < thresholds.NUMERIC_SHARE.value * np.sum(present):
+        return values
+    return values if is_class(feature, numbers) else numbers
+
+
+def is_class(feature: FeatureKey, numbers: Floats) -> bool:
+    """Whether a numeric column is the class a classifier predicts rather than a quantity."""
+    if feature.kind != "output":
+        return False
+    distinct = np.unique(numbers[np.isfinite(numbers)])
+    return len(distinct) <= thresholds.DISCRETE_VALUES.count and bool(np.all(distinct == np.rint(distinct)))
+
+
+def encode(reference: Reference) -> bytes:
+    """The reference as a JSON document, indented to be read and compared."""
+    return msgspec.json.format(msgspec.json.encode(reference), indent=1) + b"\n"
+
+
+def decode(document: bytes) -> Reference:
+    """Read a document made by `encode`. Raises BadReference: not JSON, another schema, a broken hash, inconsistent."""
+    try:
+        schema = msgspec.json.decode(document, type=dict[str, msgspec.Raw]).get("schema")
+    except msgspec.MsgspecError as error:
+        raise BadReference(f"not a reference: {error}") from None
+    if schema is None or bytes(schema) != b"%d" % SCHEMA:
+        found = "none" if schema is None else bytes(schema).decode(errors="replace")[:20]
+        raise BadReference(f"schema {SCHEMA} expected, found {found}: rebuild it with `reference build`")
+    try:
+        reference = msgspec.json.decode(document, type=Reference)
+    except msgspec.MsgspecError as error:
+        raise BadReference(f"not a reference: {error}") from None
+    if reference.id != _content_hash(reference):
+        raise BadReference(f"content does not match its id {reference.id}: the file was damaged or edited")
+    for feature in reference.features:
+        _check(feature)
+    return reference
+
+
+def schema_of(references: Sequence[Reference]) -> Schema:
+    """The columns that serve all these references of one model. Raises BadReference if they disagree on a type."""
+    numeric: dict[FeatureKey, None] = {}
+    categorical: dict[FeatureKey, dict[str, None]] = {}
+    for reference in references:
+        for feature in reference.features:
+            name = key(feature)
+            if isinstance(feature, Numeric):
+                numeric[name] = None
+            else:
+                categorical.setdefault(name, {}).update(dict.fromkeys((*feature.categories, *feature.others)))
+    for name in numeric.keys() & categorical.keys():
+        raise BadReference(f"references of {references[0].model} disagree: {name.name} is numeric and categorical")
+    return Schema(
+        numeric=tuple(numeric),
+        categorical=tuple(categorical),
+        vocabularies=tuple(vocabulary(tuple(names)) for names in categorical.values()),
+    )
+
+
+def _content_hash(reference: Reference) -> str:
+    """Hash of everything but the id and the moment of building: the same data give the same id."""
+    content = msgspec.structs.replace(reference, id="", created=datetime.fromtimestamp(0, UTC))
+    return hashlib.sha256(msgspec.json.encode(content)).hexdigest()[:12]
+
+
+def _numeric(name: FeatureKey, column: Floats, resolution: Resolution) -> Numeric:
+    finite = np.sort(column[np.isfinite(column)])
+    if not len(finite):
+        raise BadReference(f"{name.name}: no usable number in {len(column)} rows; exclude it")
+    knots = choose_knots(finite, resolution.knots)
+    cells = cell_counts(finite, knots)
+    bins = choose_bins(cells, resolution.bins, resolution.discrete_values)
+    return Numeric(
+        name=name.name,
+        kind=name.kind,
+        knots=tuple(knots.tolist()),
+        cells=tuple(cells.tolist()),
+        bins=tuple(np.bincount(bins).tolist()),
+        missing=int(np.isnan(column).sum()),
+        wrong_type=int((column == WRONG_TYPE_NUMBER).sum()),
+        non_finite=int((column == NON_FINITE_NUMBER).sum()),
+    )
+
+
+def _categorical(name: FeatureKey, column: Sequence[object], resolution: Resolution) -> Categorical:
+    counts: Counter[str] = Counter()
+    missing = wrong_type = 0
+    for value, count in _value_counts(column).items():
+        try:
+            text = category_text(value)
+        except TypeError:
+            wrong_type += count
+            continue
+        if text is None:
+            missing += count
+        else:
+            counts[text] += count
+    if not counts:
+        raise BadReference(f"{name.name}: no usable category in {len(column)} rows; exclude it")
+    # Ties in count are ordered by name: the reference must not depend on the order of rows.
+    ranked = sorted(counts, key=lambda text: (-counts[text], text))
+    # A prediction's classes are few and each matters; an ordinary feature keeps its most frequent ones.
+    top = ranked[
+        : len(ranked) if name == FeatureKey("output", PREDICTION) and len(ranked) <= 100 else resolution.top_categories
+    ]
+    rest = ranked[len(top) :]
+    known = rest[: thresholds.KNOWN_CATEGORIES.count]
+    return Categorical(
+        name=name.name,
+        kind=name.kind,
+        categories=tuple(top),
+        counts=tuple(counts[text] for text in top),
+        others=tuple(known),
+        others_count=sum(counts[text] for text in rest),
+        others_complete=len(known) == len(rest),
+        missing=missing,
+        wrong_type=wrong_type,
+    )
+
+
+def _value_counts(column: Sequence[object]) -> Counter[object]:
+    """How often each value occurs; values that cannot be counted (lists, objects) are counted as one empty tuple."""
+    try:
+        return Counter(column)
+    except TypeError:
+        return Counter(value if isinstance(value, str | int | float | None) else () for value in column)
+
+
+def _check(feature: Feature) -> None:
+    """Raise BadReference unless the numbers of a feature fit together."""
+    if isinstance(feature, Numeric):
+        sound = (
+            len(feature.knots) > 0
+            and len(feature.cells) == 2 * len(feature.knots) + 1 == sum(feature.bins)
+            and all(left < right for left, right in pairwise(feature.knots))
+            and min(feature.bins) > 0
+            and min(feature.cells) >= 0
+        )
+    else:
+        sound = (
+            len(feature.categories) == len(feature.counts)
+            and len(set(feature.categories)) == len(feature.categories)
+            and min(feature.counts, default=0) > 0
+            and feature.others_count >= 0
+        )
+    if not sound or feature.values <= 0 or feature.missing < 0 or feature.wrong_type < 0:
+        raise BadReference(f"feature {feature.name}: knots, counts and bins do not fit together")
+
+
+def psi_bins(feature: Numeric) -> Counts:
+    """The PSI bin of each cell."""
+    return np.repeat(np.arange(len(feature.bins)), feature.bins)

@@ -1,0 +1,34 @@
+"""What a model's owner can set, resolved to plain values. Built from configuration on the top floor."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from exporter.catalog import thresholds
+from exporter.monitor.events import ErrorReasons, FeatureKey
+from exporter.monitor.panes import Window, sliding_window
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """Settings of one model; the defaults and their reasons stand in catalog.thresholds."""
+
+    name: str
+    configured: bool = True
+    version: str | None = None
+    window: Window = field(default_factory=lambda: sliding_window(thresholds.WINDOW_S.value, "1h"))
+    min_samples: int = thresholds.MIN_SAMPLES.count
+    alpha: float = thresholds.ALPHA.value
+    psi_threshold: float = thresholds.PSI_THRESHOLD.value
+    feature_psi_thresholds: Mapping[str, float] = field(default_factory=dict)
+    drifted_features_ratio: float = thresholds.DRIFTED_FEATURES_RATIO.value
+    error_reasons: ErrorReasons = field(default_factory=ErrorReasons)
+    learn: int | None = None
+    learn_categorical: frozenset[str] = frozenset()
+    trained: float | None = None
+    max_age_s: float | None = None
+    latency_objective_s: Mapping[str, float] = field(default_factory=dict)
+    info: Mapping[str, str] = field(default_factory=dict)
+
+    def threshold(self, feature: FeatureKey) -> float:
+        """PSI that counts as an effect for this feature."""
+        return self.feature_psi_thresholds.get(feature.name, self.psi_threshold)

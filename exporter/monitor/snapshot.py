@@ -1,0 +1,235 @@
+"""What a fleet was at one moment: immutable, so that evaluating and rendering it can happen on another thread.
+
+Scores are computed on first use from copied counters. Series leave in groups with a priority; when they do not all fit
+the budget, the groups of the lowest priority are withheld whole.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+
+from exporter.catalog import metrics
+from exporter.catalog.metric import Metric, Sample
+from exporter.monitor import freshness
+from exporter.monitor.drift import DriftReadout, DriftTracker, FeaturePlan, read
+from exporter.monitor.feed import SourceFeed
+from exporter.monitor.reference import Reference
+from exporter.monitor.settings import ModelSettings
+from exporter.monitor.traffic import TrafficReadout, TrafficTracker
+from exporter.stats import Counts, Floats, significance
+
+State = Literal["ok", "drifting", "learning", "insufficient_data", "borrowed_reference", "no_reference", "catching_up"]
+
+# Priorities, in the order in which series are kept.
+ALWAYS, CONFIGURED, SCORES, BINS, EXTRAS, UNCONFIGURED = range(6)
+
+
+@dataclass(frozen=True)
+class ModelView:
+    """One version of a model. Counter arrays are copies; `end_pane` is the window's last pane, None before any event."""
+
+    settings: ModelSettings
+    version: str
+    reference: Reference | None
+    protected: bool
+    learning: tuple[int, int] | None
+    catching_up: bool
+    end_pane: int | None
+    last_prediction: float | None
+    traffic: TrafficTracker
+    traffic_lifetime: Counts
+    traffic_window: Counts
+    drift: DriftTracker | None
+    drift_lifetime: Counts | None
+    drift_window: Counts | None
+
+    @property
+    def borrowed(self) -> bool:
+        """Whether the reference is another version's."""
+        return self.reference is not None and self.reference.version != self.version
+
+    @property
+    def window(self) -> tuple[float, float] | None:
+        """Start and end of the window, epoch seconds; None before any event."""
+        if self.end_pane is None:
+            return None
+        window = self.settings.window
+        end = (self.end_pane + 1) * window.pane_s
+        return end - window.seconds, end
+
+    @cached_property
+    def traffic_readout(self) -> TrafficReadout:
+        """Traffic of the window."""
+        return self.traffic.read(self.traffic_window)
+
+    @cached_property
+    def drift_readout(self) -> DriftReadout | None:
+        """Scores of the window; None without a reference."""
+        if self.drift is None or self.drift_window is None:
+            return None
+        return read(self.drift, self.drift_window)
+
+    @cached_property
+    def drifted(self) -> Sequence[bool]:
+        """The verdict on each feature; none is drifted while the source catches up."""
+        readout = self.drift_readout
+        if readout is None:
+            return ()
+        return [bool(value) and not self.catching_up for value in readout.drifted]
+
+    @cached_property
+    def feature_states(self) -> Sequence[State]:
+        """The state of each feature of the reference."""
+        readout = self.drift_readout
+        if readout is None:
+            return ()
+        return [
+            self._feature_state(drifted, bool(enough))
+            for drifted, enough in zip(self.drifted, readout.enough, strict=True)
+        ]
+
+    @cached_property
+    def state(self) -> State:
+        """The state of the model version: the worst that is known of it."""
+        if self.learning is not None:
+            return "learning"
+        if self.reference is None:
+            return "no_reference"
+        for state in ("catching_up", "drifting", "borrowed_reference", "ok"):
+            if state in self.feature_states:
+                return state
+        return "insufficient_data"
+
+    def _feature_state(self, drifted: bool, enough: bool) -> State:
+        if self.catching_up:
+            return "catching_up"
+        if not enough:
+            return "insufficient_data"
+        if drifted:
+            return "drifting"
+        return "borrowed_reference" if self.borrowed else "ok"
+
+    # ---- series ----------------------------------------------------------------------------------------------------
+
+    def groups(self) -> Iterator[tuple[tuple[int, int], list[Sample]]]:
+        """Series with their priority (lower is kept longer); a group is exposed whole or not at all."""
+        own = CONFIGURED if self.settings.configured else UNCONFIGURED
+        first = ALWAYS if self.protected else own
+        yield (first, 0), [*self._traffic_samples(), *self._model_samples()]
+        readout = self.drift_readout
+        tracker = self.drift
+        if readout is None or tracker is None or self.drift_lifetime is None:
+            return
+        scores = max(own, SCORES)
+        yield (ALWAYS if self.protected else scores, 0), [*self._score_samples(readout)]
+        yield (scores, 0), list(tracker.fault_samples(self.drift_lifetime))
+        observed = tracker.bin_counts(self.drift_lifetime).tolist()
+        series = tracker.bin_series(metrics.BIN_OBSERVATIONS)
+        for place, (start, end) in enumerate(pairwise([*tracker.bin_starts.tolist(), len(observed)])):
+            counters = list(map(Sample, series[start:end], observed[start:end]))
+            yield (max(own, BINS), place), [*counters, *_reference_samples(tracker, place)]
+        yield (max(own, EXTRAS), 0), list(_edge_samples(tracker))
+        yield (max(own, EXTRAS), 1), list(self._values(metrics.JS_DIVERGENCE, readout.js_divergence))
+
+    def _traffic_samples(self) -> Iterator[Sample]:
+        yield from self.traffic.samples(self.traffic_lifetime)
+        yield from freshness.samples(self.settings, self.version, self.reference, self.last_prediction)
+
+    def _model_samples(self) -> Iterator[Sample]:
+        settings = self.settings
+        labels = {"model": settings.name, "version": self.version}
+        info = {label.name: settings.info.get(label.name, "") for label in metrics.INFO_LABELS}
+        yield metrics.MODEL_INFO.sample(1, **labels, **info)
+        yield metrics.REPLICA_INFO.sample(1, **labels)
+        yield metrics.DRIFT_MIN_SAMPLES.sample(settings.min_samples, **labels)
+        yield metrics.DRIFTED_FEATURES_THRESHOLD.sample(settings.drifted_features_ratio, **labels)
+        for quantile, seconds in settings.latency_objective_s.items():
+            yield metrics.LATENCY_OBJECTIVE.sample(seconds, **labels, quantile=quantile)
+        if self.reference is None:
+            # No feature is known yet; the prediction is the one that every model has.
+            state = metrics.FEATURE_STATE.series(**labels, kind="output", feature="prediction", state=self.state)
+            yield state(1)
+            return
+        readout = self.drift_readout
+        evaluated = 0 if readout is None or self.catching_up else int(np.isfinite(readout.psi).sum())
+        yield metrics.FEATURES_DRIFTED.sample(sum(self.drifted), **labels, window=settings.window.label)
+        yield metrics.FEATURES_EVALUATED.sample(evaluated, **labels, window=settings.window.label)
+
+    def _score_samples(self, readout: DriftReadout) -> Iterator[Sample]:
+        yield from self._values(metrics.WINDOW_SAMPLES, readout.n)
+        for metric, values in (
+            (metrics.PSI, readout.psi),
+            (metrics.PSI_NULL_MEAN, readout.psi_null_mean),
+            (metrics.PSI_CRITICAL, readout.psi_critical),
+            (metrics.KS, readout.ks),
+            (metrics.KS_UPPER, readout.ks_upper),
+            (metrics.KS_CRITICAL, readout.ks_critical),
+            (metrics.DRIFT_PVALUE, readout.p_value),
+        ):
+            yield from self._values(metric, values)
+        judged = np.isfinite(readout.psi) & (not self.catching_up)
+        yield from self._values(metrics.DRIFTED, np.where(judged, np.array(self.drifted, np.float64), np.nan))
+        yield from self._values(metrics.DRIFT_THRESHOLD, readout.tracker.thresholds)
+        for plan, state in zip(readout.tracker.features, self.feature_states, strict=True):
+            yield metrics.FEATURE_STATE.sample(1, **self._labels(plan), state=state)
+        tracker, alpha = readout.tracker, self.settings.alpha
+        critical = significance.chi2_critical(alpha, tracker.live_bins)
+        yield from self._values(metrics.REFERENCE_SAMPLES, tracker.reference_n)
+        yield from self._values(metrics.REFERENCE_CHI2_CRITICAL, critical)
+
+    def _values(self, metric: Metric, values: Floats | Counts) -> Iterator[Sample]:
+        """A sample a feature; one that is not a number is not exposed."""
+        assert self.drift is not None
+        for series, value in zip(self.drift.feature_series(metric), values.tolist(), strict=True):
+            if value == value:
+                yield Sample(series, value)
+
+    def _labels(self, plan: FeaturePlan) -> dict[str, str]:
+        return {
+            "model": self.settings.name,
+            "version": self.version,
+            "kind": plan.key.kind,
+            "feature": plan.key.name,
+        }
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything a fleet knows at `now`."""
+
+    now: float
+    models: Sequence[ModelView]
+    feeds: Mapping[str, SourceFeed]
+    series_limit: int
+
+    @cached_property
+    def exposed(self) -> tuple[Sequence[Sample], int]:
+        """The samples within the series budget, and how many series were withheld."""
+        groups = [group for model in self.models for group in model.groups()]
+        groups.sort(key=lambda group: group[0])
+        samples = [sample for source, feed in self.feeds.items() for sample in feed.samples(source)]
+        withheld = 0
+        for (priority, _), group in groups:
+            if withheld == 0 and (priority == ALWAYS or len(samples) + len(group) <= self.series_limit):
+                samples += group
+            else:
+                withheld += len(group)
+        return samples, withheld
+
+
+def _reference_samples(tracker: DriftTracker, place: int) -> Iterator[Sample]:
+    live = tracker.live
+    start, size = tracker.live_starts[place], tracker.live_bins[place]
+    series = tracker.bin_series(metrics.REFERENCE_RATIO)
+    for index in range(start, start + size):
+        yield Sample(series[live[index]], float(tracker.live_reference_share[index]))
+
+
+def _edge_samples(tracker: DriftTracker) -> Iterator[Sample]:
+    for series, (_, exported) in zip(tracker.bin_series(metrics.BIN_UPPER_BOUND), tracker.bins, strict=True):
+        if exported.upper is not None:
+            yield Sample(series, exported.upper)
