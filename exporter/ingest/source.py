@@ -2,9 +2,14 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from exporter.monitor.events import Decoded, Reject
+from exporter.stats import Floats
+
+T = TypeVar("T")
+
+Cells: TypeAlias = Sequence[object] | Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +30,7 @@ class Table:
     """
 
     partition: str
-    columns: Mapping[str, Sequence[object]]
+    columns: Mapping[str, Cells]
     rows: int
     time: float
     position: str = ""
@@ -47,6 +52,26 @@ class Receipt:
 Sink: TypeAlias = Callable[[Chunk], Awaitable[Receipt]]
 Positions: TypeAlias = Mapping[str, str]
 """Where each partition is to be resumed: the `position` of the last chunk whose counts are kept."""
+
+
+class Surroundings(Protocol):
+    """What a source needs of the world beside its input; below the top floor nobody asks the time or waits."""
+
+    def now(self) -> float:
+        """Wall clock, epoch seconds."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Let others work for a while."""
+        ...
+
+    async def forever(self) -> None:
+        """Wait until cancelled."""
+        ...
+
+    async def in_thread(self, call: Callable[..., T], *arguments: Any) -> T:
+        """The result of a call that may block, made elsewhere."""
+        ...
 
 
 class Source(Protocol):

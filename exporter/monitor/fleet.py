@@ -164,9 +164,12 @@ class Fleet:
         self.revision = 0
         """Changes when a model's schema does: codecs made before must be made anew."""
         for model in self._models.values():
-            # A configured version is watched from the start: its series exist at 0 before the first event.
-            if model.settings.version is not None:
-                model.open(model.settings.version, 0.0)
+            # The expected version is watched from the start: its series exist at 0 before the first event.
+            expected = {model.settings.version}
+            if model.settings.version is None and model.references:
+                expected = {max(model.references, key=lambda reference: reference.created).version}
+            for version in expected - {None}:
+                model.open(str(version), 0.0)
 
     # ---- what codecs need ------------------------------------------------------------------------------------------
 

@@ -177,11 +177,17 @@ def as_number(value: object) -> float:
 
 def infer_column(feature: FeatureKey, values: Sequence[object]) -> Column:
     """Numbers if nearly every value present is one; a prediction with few whole values is a class, hence categorical."""
-    numbers = as_number_column(values)
-    present = ~np.isnan(numbers)
-    if np.sum(numbers[present] != WRONG_TYPE_NUMBER) < thresholds.NUMERIC_SHARE.value * np.sum(present):
+    if not is_mostly_numeric(values):
         return values
+    numbers = as_number_column(values)
     return values if is_class(feature, numbers) else numbers
+
+
+def is_mostly_numeric(values: Sequence[object]) -> bool:
+    """Whether nearly all values that are present are numbers."""
+    numbers = as_number_column(values)
+    present = numbers[~np.isnan(numbers)]
+    return bool(np.sum(present != WRONG_TYPE_NUMBER) >= thresholds.NUMERIC_SHARE.value * max(len(present), 1))
 
 
 def is_class(feature: FeatureKey, numbers: Floats) -> bool:

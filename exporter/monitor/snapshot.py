@@ -24,6 +24,11 @@ from exporter.stats import Counts, Floats, significance
 
 State = Literal["ok", "drifting", "learning", "insufficient_data", "borrowed_reference", "no_reference", "catching_up"]
 
+SCORES_NEEDING_DATA = 6
+"""Series a feature that are absent until there is enough data: PSI with null mean and critical value, JS, p, drifted."""
+KS_SCORES = 3
+"""Likewise a numeric feature."""
+
 # Priorities, in the order in which series are kept.
 ALWAYS, CONFIGURED, SCORES, BINS, EXTRAS, UNCONFIGURED = range(6)
 
@@ -114,6 +119,16 @@ class ModelView:
         return "borrowed_reference" if self.borrowed else "ok"
 
     # ---- series ----------------------------------------------------------------------------------------------------
+
+    @property
+    def full_series(self) -> int:
+        """How many series this version exports when every score has enough data."""
+        unscored = (
+            0
+            if self.drift is None
+            else SCORES_NEEDING_DATA * len(self.drift.features) + KS_SCORES * len(self.drift.numeric)
+        )
+        return sum(len(samples) for _, samples in self.groups()) + unscored
 
     def groups(self) -> Iterator[tuple[tuple[int, int], list[Sample]]]:
         """Series with their priority (lower is kept longer); a group is exposed whole or not at all."""

@@ -1,0 +1,141 @@
+"""`reference build`: training data to a reference."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from exporter.ingest import tables
+from exporter.ingest.file import FORMATS
+from exporter.ingest.source import Cells, Table
+from exporter.monitor import reference
+from exporter.monitor.events import PREDICTION, SCORE, FeatureKey
+from exporter.monitor.reference import BadReference, Categorical, Column, Columns, Reference, Resolution
+
+_NATIVE = ("prediction", "score", "label", "timestamp", "id")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What the command line says of the columns."""
+
+    columns: Columns
+    exclude: frozenset[str] = frozenset()
+    categorical: frozenset[str] = frozenset()
+    numeric: frozenset[str] = frozenset()
+
+
+def build_reference(
+    path: Path,
+    model: str,
+    version: str,
+    choice: Choice,
+    resolution: Resolution,
+    progress: Callable[[int], None],
+) -> Reference:
+    """Read a table and build. `progress` is told the rows read so far. Raises BadReference or Unavailable."""
+    cells = _read(tables.read(path), progress)
+    file_format = FORMATS[path.suffix.lower()]
+    columns = _native(choice.columns, cells) if file_format == "jsonl" else choice.columns
+    if file_format == "csv":  # its cells are texts, whatever they mean; other formats know a text from a number
+        cells = {name: tables.typed(values) for name, values in cells.items()}
+    _require(cells, choice, columns)
+    reserved = {columns.prediction, columns.label, columns.timestamp, columns.id, *columns.scores.values()}
+    features: dict[FeatureKey, str] = {
+        FeatureKey("input", name): name for name in cells if name not in reserved and name not in choice.exclude
+    }
+    if columns.prediction is not None:
+        features[FeatureKey("output", PREDICTION)] = columns.prediction
+    features |= {FeatureKey("score", name): column for name, column in columns.scores.items()}
+    return reference.build(
+        {name: _column(name, column, cells[column], choice) for name, column in features.items()},
+        model=model,
+        version=version,
+        created=time.time(),
+        mapping=columns,
+        resolution=resolution,
+    )
+
+
+def warnings(built: Reference) -> list[str]:
+    """What a careful person would look at twice."""
+    said = []
+    for feature in built.features:
+        if isinstance(feature, Categorical):
+            distinct = len(feature.categories) + len(feature.others)
+            if not feature.others_complete or distinct > built.rows / 2:
+                said.append(f"{feature.name}: {distinct:,} categories in {built.rows:,} rows; an id? then --exclude it")
+        elif len(feature.knots) == 1:
+            said.append(f"{feature.name}: constant; any other value will be reported as out of range")
+        if feature.missing == built.rows - feature.values and feature.missing > built.rows / 2:
+            said.append(f"{feature.name}: missing in {feature.missing / built.rows:.0%} of the rows")
+    return said
+
+
+def parse_scores(scores: Iterable[str]) -> dict[str, str]:
+    """`column` for the score of a binary model, `class=column` for each class of a multiclass one."""
+    pairs = [score.partition("=") for score in scores]
+    return {name if separator else SCORE: column if separator else name for name, separator, column in pairs}
+
+
+def _read(read: Iterable[Table], progress: Callable[[int], None]) -> dict[str, Cells]:
+    parts: dict[str, list[Cells]] = {}
+    rows = rejected = 0
+    for table in read:
+        for name, values in table.columns.items():
+            parts.setdefault(name, []).append(values)
+        rows += table.rows
+        rejected += len(table.rejects)
+        progress(rows)
+    if rejected:
+        raise BadReference(f"{rejected} rows could not be read; a reference must not be built from part of the data")
+    if not rows:
+        raise BadReference("no rows")
+    return {name: _joined(values) for name, values in parts.items()}
+
+
+def _joined(parts: Sequence[Cells]) -> Cells:
+    if all(isinstance(part, np.ndarray) for part in parts):
+        return np.concatenate([np.asarray(part, np.float64) for part in parts])
+    return [value for part in parts for value in part]
+
+
+def _native(columns: Columns, cells: Mapping[str, Cells]) -> Columns:
+    """Native events name their fields themselves."""
+    given = {name: name for name in _NATIVE if name in cells and name != "score"}
+    return Columns(
+        prediction=columns.prediction or given.get("prediction"),
+        scores=columns.scores or ({SCORE: SCORE} if SCORE in cells else {}),
+        label=columns.label or given.get("label"),
+        timestamp=columns.timestamp or given.get("timestamp"),
+        timestamp_format=columns.timestamp_format,
+        id=columns.id or given.get("id"),
+    )
+
+
+def _require(cells: Mapping[str, Cells], choice: Choice, columns: Columns) -> None:
+    named = {
+        "--prediction": [columns.prediction],
+        "--score": columns.scores.values(),
+        "--label": [columns.label],
+        "--timestamp": [columns.timestamp],
+        "--id": [columns.id],
+        "--exclude": choice.exclude,
+        "--categorical": choice.categorical,
+        "--numeric": choice.numeric,
+    }
+    for option, names in named.items():
+        for name in names:
+            if name is not None and name not in cells:
+                raise BadReference(f"{option}: no column {name}; there are {', '.join(cells)}")
+
+
+def _column(feature: FeatureKey, name: str, values: Cells, choice: Choice) -> Column:
+    if name in choice.numeric:
+        return tables.numbers(values)
+    cells = values.tolist() if isinstance(values, np.ndarray) else values
+    if name in choice.categorical:
+        return cells
+    return reference.infer_column(feature, cells)

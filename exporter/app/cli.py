@@ -1,0 +1,323 @@
+"""The command line. Exit codes: 0 good, 1 a finding (with --exit-code), 2 bad usage or input, 3 a dependency is unavailable."""
+
+import asyncio
+import gc
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from exporter import __version__
+from exporter.app import config as configuration
+from exporter.app.config import PORT, ConfigError, Listen
+from exporter.catalog import thresholds
+from exporter.ingest.source import Unavailable
+from exporter.monitor.reference import BadReference, Columns, Resolution
+
+GOOD, FINDING, BAD_INPUT, UNAVAILABLE = 0, 1, 2, 3
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+_FORMAT = click.Choice(["table", "json"])
+
+
+def main() -> None:
+    """Entry point: one clear line instead of a traceback for everything a user can get wrong."""
+    try:
+        cli(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(BAD_INPUT)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except (ConfigError, BadReference) as error:
+        _fail(str(error), BAD_INPUT)
+    except Unavailable as error:
+        _fail(str(error), UNAVAILABLE)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader has what it wanted
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="model-health-exporter")
+def cli() -> None:
+    """Watch ML models in production: drift, traffic and data faults as Prometheus metrics."""
+
+
+@cli.command()
+@click.option("--config", "path", type=_FILE, required=True, help="Configuration file.")
+def run(path: Path) -> None:
+    """Run the exporter."""
+    from exporter.app.setup import access, build_runtime  # noqa: PLC0415 - commands import what they need
+
+    loaded = configuration.load(path)
+    tokens = access(loaded, path.parent)
+    listen = configuration.listen_address(loaded.listen)
+    _log()
+    from exporter.app.serve import bind  # noqa: PLC0415
+
+    bound = bind(listen)
+    runtime, http = build_runtime(loaded, path.parent)
+    _serve(runtime, http, tokens, bound)
+
+
+@cli.command()
+@click.option("--listen", default=f"127.0.0.1:{PORT}", show_default=True, help="Address; if it is taken, any port.")
+@click.option("--round", "round_s", default=120.0, show_default=True, help="Seconds that one round of the data takes.")
+def demo(listen: str, round_s: float) -> None:
+    """Watch a real model drift within two minutes."""
+    from exporter.app.demo import demo_runtime  # noqa: PLC0415
+    from exporter.app.http import Access  # noqa: PLC0415
+    from exporter.app.serve import address, bind  # noqa: PLC0415
+
+    wanted = _listen(listen)
+    try:
+        bound = bind(wanted)
+    except Unavailable:
+        bound = bind(Listen(wanted.host, 0))
+    if round_s < 4:
+        raise click.BadParameter("at least 4 seconds expected", param_hint="--round")
+    url = address(bound)
+    click.echo(
+        f"A loan model is served and watched; its applicants change {round_s / 2:g} s from now.\n"
+        f"  page     {url}\n  metrics  {url}metrics\n  JSON     {url}api/v1/models\nCtrl-C ends it."
+    )
+    _log(logging.WARNING)
+    logging.getLogger("exporter.app.runtime").setLevel(logging.ERROR)  # its unreadable events are on purpose
+    _serve(demo_runtime(round_s), None, Access(), bound)
+
+
+@cli.group()
+def reference() -> None:
+    """Build and look at references."""
+
+
+@reference.command()
+@click.option("--input", "path", type=_FILE, required=True, help="Training data: CSV, Parquet or JSONL.")
+@click.option("--output", type=_FILE, required=True, help="Where to write the reference (JSON).")
+@click.option("--model", required=True, help="Name of the model.")
+@click.option("--version", required=True, help="Version of the model.")
+@click.option("--prediction", help="Column of the prediction.")
+@click.option("--score", "scores", multiple=True, help="Column of the score; CLASS=COLUMN for each class of several.")
+@click.option("--label", help="Column of the ground truth; it is no feature.")
+@click.option("--timestamp", help="Column of the event time; it is no feature.")
+@click.option("--timestamp-format", help="strptime format, if the times are neither RFC 3339 nor epoch seconds.")
+@click.option("--id", "identity", help="Column of the event id; it is no feature.")
+@click.option("--exclude", default="", help="Columns to leave out, separated by commas.")
+@click.option("--categorical", default="", help="Columns that are categories though they look like numbers.")
+@click.option("--numeric", default="", help="Columns that are numbers though they look otherwise.")
+@click.option("--knots", default=thresholds.KNOTS.count, show_default=True, type=click.IntRange(1, 1_000_000))
+@click.option("--bins", default=thresholds.BINS.count, show_default=True, type=click.IntRange(2, 100))
+@click.option("--format", "output_format", type=_FORMAT, default="table", show_default=True)
+def build(
+    path: Path,
+    output: Path,
+    model: str,
+    version: str,
+    prediction: str | None,
+    scores: tuple[str, ...],
+    label: str | None,
+    timestamp: str | None,
+    timestamp_format: str | None,
+    identity: str | None,
+    exclude: str,
+    categorical: str,
+    numeric: str,
+    knots: int,
+    bins: int,
+    output_format: str,
+) -> None:
+    """Build a reference from training data."""
+    from exporter.app import build as building  # noqa: PLC0415
+    from exporter.app import tables  # noqa: PLC0415
+    from exporter.monitor.reference import encode  # noqa: PLC0415
+
+    columns = Columns(
+        prediction=prediction,
+        scores=building.parse_scores(scores),
+        label=label,
+        timestamp=timestamp,
+        timestamp_format=timestamp_format,
+        id=identity,
+    )
+    choice = building.Choice(columns, _names(exclude), _names(categorical), _names(numeric))
+    with _input_is_ours(path), _progress("reading") as progress:
+        built = building.build_reference(path, model, version, choice, Resolution(knots, bins), progress)
+    try:
+        output.write_bytes(encode(built))
+    except OSError as error:
+        raise ConfigError(f"cannot write {output}: {error.strerror}") from None
+    warnings = building.warnings(built)
+    if output_format == "json":
+        _print_json({"reference": built.id, "rows": built.rows, "output": str(output), "warnings": warnings})
+        return
+    tables.show_reference(built, output)
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
+
+
+@cli.command()
+@click.argument("path", metavar="FILE", type=_FILE)
+@click.option("--reference", "reference_path", type=_FILE, required=True, help="Reference made by `reference build`.")
+@click.option("--window", default="5000", show_default=True, help="Rows (5000), event time (1h) or column:NAME.")
+@click.option("--min-samples", default=thresholds.MIN_SAMPLES.count, show_default=True, type=click.IntRange(1))
+@click.option("--threshold", default=thresholds.PSI_THRESHOLD.value, show_default=True, help="PSI that is an effect.")
+@click.option("--alpha", default=thresholds.ALPHA.value, show_default=True, help="Level of the critical values.")
+@click.option("--prediction", help="Column of the prediction, if not that of the reference.")
+@click.option("--score", "scores", multiple=True, help="Column of the score, if not that of the reference.")
+@click.option("--timestamp", help="Column of the event time, if not that of the reference.")
+@click.option("--timestamp-format", help="strptime format of the event time.")
+@click.option("--format", "output_format", type=click.Choice(["table", "json", "openmetrics"]), default="table")
+@click.option("--exit-code", is_flag=True, help="Exit with 1 if a feature is drifted.")
+def replay(
+    path: Path,
+    reference_path: Path,
+    window: str,
+    min_samples: int,
+    threshold: float,
+    alpha: float,
+    prediction: str | None,
+    scores: tuple[str, ...],
+    timestamp: str | None,
+    timestamp_format: str | None,
+    output_format: str,
+    exit_code: bool,
+) -> None:
+    """Compare recorded predictions with a reference, window by window."""
+    from exporter.app import replay as replaying  # noqa: PLC0415
+    from exporter.app import tables  # noqa: PLC0415
+    from exporter.app.build import parse_scores  # noqa: PLC0415
+    from exporter.app.references import load_file  # noqa: PLC0415
+    from exporter.monitor.settings import ModelSettings  # noqa: PLC0415
+
+    known = load_file(reference_path)
+    try:
+        spec = replaying.parse_window(window)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--window") from None
+    given = {"prediction": prediction, "timestamp": timestamp, "timestamp_format": timestamp_format}
+    columns = msgspec.structs.replace(
+        known.columns,
+        **{name: value for name, value in given.items() if value is not None},
+        **({"scores": parse_scores(scores)} if scores else {}),
+    )
+    settings = ModelSettings(
+        name=known.model, version=known.version, min_samples=min_samples, psi_threshold=threshold, alpha=alpha
+    )
+    with _input_is_ours(path), _progress("replaying") as progress:
+        playing = replaying.Replay(known, settings, spec, columns, progress)
+        found = list(playing.run(path))
+    if not found:
+        raise ConfigError(f"{path}: no prediction could be read; rejected: {dict(playing.rejected) or 'none'}")
+    if output_format == "json":
+        _print_json(replaying.as_json(known, found, playing.rejected))
+    elif output_format == "openmetrics":
+        from exporter.export.exposition import render  # noqa: PLC0415
+
+        click.echo(render(found[-1].snapshot.exposed[0], openmetrics=True).decode(), nl=False)
+    else:
+        tables.show_replay(known, found, playing.rejected)
+    if exit_code and any(any(window.view.drifted) for window in found):
+        sys.exit(FINDING)
+
+
+@cli.command("check-config")
+@click.argument("path", metavar="CONFIG", type=_FILE)
+@click.option("--format", "output_format", type=_FORMAT, default="table", show_default=True)
+def check_config(path: Path, output_format: str) -> None:
+    """Check a configuration and its references, and count the series each model will export."""
+    from exporter.app import tables  # noqa: PLC0415
+    from exporter.app.setup import access, build_fleet  # noqa: PLC0415
+
+    loaded = configuration.load(path)
+    access(loaded, path.parent)
+    fleet = build_fleet(loaded, path.parent)
+    counts = _series(fleet.tick(0.0).models)
+    total = sum(counts.values())
+    if output_format == "json":
+        _print_json({"series": counts, "total": total, "limit": loaded.series_limit})
+    else:
+        tables.show_check(path, loaded, counts)
+    if total > loaded.series_limit:
+        click.echo(f"warning: {total:,} series are more than series_limit {loaded.series_limit:,}", err=True)
+
+
+def _series(views: Any) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for view in views:
+        counts[view.settings.name] = counts.get(view.settings.name, 0) + view.full_series
+    return counts
+
+
+def _serve(runtime: Any, http: Any, tokens: Any, bound: Any) -> None:
+    from exporter.app.http import build_app  # noqa: PLC0415
+    from exporter.app.serve import address, serve  # noqa: PLC0415
+
+    # What start-up made lives for ever: the collector need not look at it again.
+    gc.collect()
+    gc.freeze()
+    logging.getLogger(__name__).info("listening on %s", address(bound))
+    asyncio.run(serve(runtime, build_app(runtime, http, tokens), bound))
+
+
+def _log(level: int = logging.INFO) -> None:
+    logging.basicConfig(
+        level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", datefmt="%Y-%m-%dT%H:%M:%S%z"
+    )
+
+
+def _listen(text: str) -> Listen:
+    try:
+        return configuration.listen_address(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--listen") from None
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(name.strip() for name in text.split(",") if name.strip())
+
+
+@contextmanager
+def _input_is_ours(path: Path) -> Iterator[None]:
+    """An input file that cannot be read is bad input, not a missing dependency."""
+    try:
+        yield
+    except Unavailable as error:
+        raise ConfigError(str(error)) from None
+    except BadReference as error:
+        raise BadReference(f"{path}: {error}") from None
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int], None]]:
+    """Rows done so far, shown on a terminal only."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn(what),
+        BarColumn(),
+        TextColumn("{task.completed:,} rows"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda rows: progress.update(task, completed=rows)
+
+
+def _print_json(value: Any) -> None:
+    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=1).decode())
+
+
+def _fail(message: str, code: int) -> None:
+    click.echo(f"error: {message}", err=True)
+    sys.exit(code)

@@ -1,0 +1,297 @@
+"""The configuration file: YAML, read whole, checked whole, refused with the path of the key and what was expected.
+
+The Structs are the schema. Nothing is guessed: an unknown key, a wrong unit or an impossible value stops the start.
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+import msgspec
+import yaml
+from msgspec import Meta
+
+from exporter.catalog import metrics, thresholds
+from exporter.ingest.fields import Fields, remap
+from exporter.monitor.events import ErrorReasons
+from exporter.monitor.panes import sliding_window
+from exporter.monitor.settings import ModelSettings
+
+PORT = 9878
+
+_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_QUANTILE = re.compile(r"p(\d{1,2}(?:\.\d+)?)")
+
+Duration: TypeAlias = str
+"""A number and a unit: ms, s, m, h or d."""
+Positive = Annotated[int, Meta(gt=0)]
+Ratio = Annotated[float, Meta(gt=0, lt=1)]
+Name = Annotated[str, Meta(min_length=1, max_length=128)]
+
+
+class ConfigError(ValueError):
+    """A configuration that must not be used; the message names the file, the key and what was expected."""
+
+
+class FeatureThresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Thresholds of one feature."""
+
+    psi: Annotated[float, Meta(gt=0)]
+
+
+class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What counts as drift of a model."""
+
+    psi: Annotated[float, Meta(gt=0)] = thresholds.PSI_THRESHOLD.value
+    alpha: Ratio = thresholds.ALPHA.value
+    drifted_features_ratio: Annotated[float, Meta(gt=0, le=1)] = thresholds.DRIFTED_FEATURES_RATIO.value
+    features: dict[str, FeatureThresholds] = {}
+
+
+class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One watched model."""
+
+    name: Name
+    version: Name | None = None
+    references: list[str] = []
+    learn: Annotated[int, Meta(ge=100, le=1_000_000)] | None = None
+    categorical: list[str] = []
+    window: Duration = "1h"
+    min_samples: Positive = thresholds.MIN_SAMPLES.count
+    thresholds: Thresholds = Thresholds()
+    latency_objective: dict[str, Duration] = {}
+    error_reasons: list[Name] = []
+    trained: datetime | None = None
+    max_age: Duration | None = None
+    info: dict[str, str] = {}
+
+
+class _EventSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What sources of native events have in common."""
+
+    model: Name | None = None
+    fields: dict[str, str] = {}
+    exclude: list[str] = []
+    log_values: bool = False
+
+
+class HttpConfig(_EventSource, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="type", tag="http"):
+    """POST /v1/events."""
+
+    time: Literal["arrival", "event"] = "arrival"
+    max_body_bytes: Positive = thresholds.BODY_LIMIT_BYTES.count
+
+
+class FileConfig(_EventSource, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="type", tag="file"):
+    """A file of events, or a table of predictions of one model."""
+
+    path: str
+    format: Literal["jsonl", "csv", "parquet"] | None = None
+    follow: bool = False
+
+
+SourceConfig: TypeAlias = HttpConfig | FileConfig
+
+
+class Auth(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Files that hold tokens: `write_token_file` for POST, `read_token_file` for page, API and metrics."""
+
+    write_token_file: str | None = None
+    read_token_file: str | None = None
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The whole file."""
+
+    listen: str = f"0.0.0.0:{PORT}"
+    tick: Duration = f"{thresholds.TICK_S.count}s"
+    insecure: bool = False
+    auth: Auth = Auth()
+    series_limit: Positive = thresholds.SERIES_LIMIT.count
+    models: list[ModelConfig] = []
+    sources: list[SourceConfig] = msgspec.field(default_factory=lambda: [HttpConfig()])
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """A host and port."""
+
+    host: str
+    port: int
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        return self.host in ("localhost", "::1") or self.host.startswith("127.")
+
+
+def load(path: Path, environment: Mapping[str, str] | None = None) -> Config:
+    """Read and check a configuration file. Raises ConfigError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+    return parse(text, str(path), os.environ if environment is None else environment)
+
+
+def parse(text: str, name: str, environment: Mapping[str, str]) -> Config:
+    """Check the text of a configuration file called `name`. Raises ConfigError."""
+    try:
+        values = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{name}: not YAML: {' '.join(str(error).split())}") from None
+    try:
+        config = msgspec.convert(_expanded(values, environment, ""), Config)
+        _check(config)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{name}: {_readable(error)}") from None
+    except _Wrong as wrong:
+        raise ConfigError(f"{name}: {wrong}") from None
+    return config
+
+
+def model_settings(model: ModelConfig) -> ModelSettings:
+    """The settings of a checked model."""
+    return ModelSettings(
+        name=model.name,
+        version=model.version,
+        window=sliding_window(seconds(model.window), model.window),
+        min_samples=model.min_samples,
+        alpha=model.thresholds.alpha,
+        psi_threshold=model.thresholds.psi,
+        feature_psi_thresholds={name: one.psi for name, one in model.thresholds.features.items()},
+        drifted_features_ratio=model.thresholds.drifted_features_ratio,
+        error_reasons=ErrorReasons(model.error_reasons),
+        learn=model.learn,
+        learn_categorical=frozenset(model.categorical),
+        trained=None if model.trained is None else _utc(model.trained).timestamp(),
+        max_age_s=None if model.max_age is None else seconds(model.max_age),
+        latency_objective_s={
+            f"{float(name[1:]) / 100:g}": seconds(limit) for name, limit in model.latency_objective.items()
+        },
+        info=model.info,
+    )
+
+
+def fields_of(source: SourceConfig) -> Fields:
+    """Where a source's events carry their fields."""
+    return remap(source.fields, frozenset(source.exclude))
+
+
+def listen_address(listen: str) -> Listen:
+    """`host:port`; a port of 0 means any. Raises ValueError."""
+    host, separator, port = listen.rpartition(":")
+    if not separator or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f"host:port expected, found {listen!r}")
+    return Listen(host.strip("[]") or "0.0.0.0", int(port))  # noqa: S104 - ":9878" means every interface
+
+
+def seconds(duration: Duration) -> float:
+    """A duration in seconds. Raises ValueError."""
+    match = _DURATION.fullmatch(duration)
+    if match is None or float(match[1]) == 0:
+        raise ValueError(f"a duration such as 250ms, 30s, 5m, 1h or 30d expected, found {duration!r}")
+    return float(match[1]) * _UNITS_S[match[2]]
+
+
+class _Wrong(Exception):  # noqa: N818 - not an error by itself: becomes a ConfigError
+    """A value that the types allow and the meaning does not."""
+
+
+def _check(config: Config) -> None:
+    _duration(config.tick, "tick")
+    try:
+        listen_address(config.listen)
+    except ValueError as error:
+        raise _Wrong(f"listen: {error}") from None
+    names = [model.name for model in config.models]
+    for place, model in enumerate(config.models):
+        key = f"models[{place}]"
+        if names.index(model.name) != place:
+            raise _Wrong(f"{key}.name: {model.name!r} is configured twice")
+        if model.references and model.learn is not None:
+            raise _Wrong(f"{key}.learn: the model has references; remove one of the two")
+        window_s = _duration(model.window, f"{key}.window")
+        if window_s < 1:
+            raise _Wrong(f"{key}.window: at least 1s expected, found {model.window!r}")
+        if model.max_age is not None:
+            _duration(model.max_age, f"{key}.max_age")
+        for quantile, limit in model.latency_objective.items():
+            if not _QUANTILE.fullmatch(quantile) or float(quantile[1:]) == 0:
+                raise _Wrong(f"{key}.latency_objective.{quantile}: a quantile such as p50, p99 or p99.9 expected")
+            _duration(limit, f"{key}.latency_objective.{quantile}")
+        known = [label.name for label in metrics.INFO_LABELS]
+        for name in model.info:
+            if name not in known:
+                raise _Wrong(f"{key}.info.{name}: unknown; expected one of {', '.join(known)}")
+    for place, source in enumerate(config.sources):
+        key = f"sources[{place}]"
+        try:
+            fields_of(source)
+        except ValueError as error:
+            raise _Wrong(f"{key}.fields.{error}") from None
+        if isinstance(source, FileConfig):
+            _check_file(source, key, names)
+    if sum(isinstance(source, HttpConfig) for source in config.sources) > 1:
+        raise _Wrong("sources: one of type http at most")
+
+
+def _check_file(source: FileConfig, key: str, models: list[str]) -> None:
+    suffix = Path(source.path).suffix
+    if source.format is None and suffix not in (".jsonl", ".ndjson", ".csv", ".parquet"):
+        raise _Wrong(f"{key}.format: jsonl, csv or parquet expected, as {suffix or 'no ending'!r} does not tell")
+    table = source.format in ("csv", "parquet") or (source.format is None and suffix in (".csv", ".parquet"))
+    if table and source.model not in models:
+        raise _Wrong(f"{key}.model: a table needs one of the configured models, found {source.model!r}")
+    if (source.format == "parquet" or suffix == ".parquet") and source.follow:
+        raise _Wrong(f"{key}.follow: a Parquet file cannot be followed")
+
+
+def _duration(duration: Duration, key: str) -> float:
+    try:
+        return seconds(duration)
+    except ValueError as error:
+        raise _Wrong(f"{key}: {error}") from None
+
+
+def _expanded(value: Any, environment: Mapping[str, str], key: str) -> Any:
+    """The value with `${NAME}` in texts replaced from the environment."""
+    if isinstance(value, dict):
+        return {name: _expanded(part, environment, f"{key}.{name}".lstrip(".")) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_expanded(part, environment, f"{key}[{place}]") for place, part in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+    for name in _VARIABLE.findall(value):
+        if name not in environment:
+            raise _Wrong(f"{key}: the environment has no {name}")
+    return _VARIABLE.sub(lambda match: environment[match[1]], value)
+
+
+def _readable(error: msgspec.ValidationError) -> str:
+    """msgspec's message, with the key first and without its dialect."""
+    message, _, path = str(error).partition(" - at `$")
+    key = path.rstrip("`").lstrip(".").replace("[...]", "")
+    unknown = re.search(r"unknown field `(.*)`", message)
+    if unknown:
+        name = unknown[1]
+        close = difflib.get_close_matches(name, _all_keys(), 1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        return f"{key}.{name}".lstrip(".") + f": unknown key{hint}"
+    return f"{key}: {message[0].lower()}{message[1:]}" if key else message
+
+
+def _all_keys() -> list[str]:
+    sections = (Config, Auth, ModelConfig, Thresholds, FeatureThresholds, HttpConfig, FileConfig)
+    return sorted({name for section in sections for name in section.__struct_fields__})
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

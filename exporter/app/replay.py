@@ -1,0 +1,220 @@
+"""`replay`: recorded predictions through the same codecs and the same Fleet as a running exporter, window by window.
+
+Windows are tumbling. The clock of the fleet is the number of the window, so rows and groups need no time of their own.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from exporter.app.config import seconds
+from exporter.export.status import feature_scores
+from exporter.ingest import tables
+from exporter.ingest.native import NativeCodec
+from exporter.ingest.source import Messages, Table, Unavailable
+from exporter.ingest.tables import TableCodec
+from exporter.monitor.events import Batch, Decoded
+from exporter.monitor.fleet import Fleet
+from exporter.monitor.panes import Window
+from exporter.monitor.reference import Columns, Reference
+from exporter.monitor.settings import ModelSettings
+from exporter.monitor.snapshot import ModelView, Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class WindowSpec:
+    """Tumbling windows of `rows` rows, of `seconds` of event time, or one a value of `column`."""
+
+    label: str
+    rows: int | None = None
+    seconds: float | None = None
+    column: str | None = None
+
+
+@dataclass(slots=True)
+class Found:
+    """One window: its number or group, first and last event time, and what was found."""
+
+    key: object
+    start: float
+    end: float
+    view: ModelView
+    snapshot: Snapshot
+
+
+@dataclass(slots=True)
+class _Part:
+    """Rows of one window."""
+
+    key: object
+    batch: Batch
+
+
+@dataclass(slots=True)
+class Replay:
+    """A replay of one file against one reference."""
+
+    reference: Reference
+    settings: ModelSettings
+    window: WindowSpec
+    columns: Columns
+    progress: Callable[[int], None] = lambda _: None
+    rejected: Counter[str] = field(default_factory=Counter)
+
+    def run(self, path: Path) -> Iterator[Found]:
+        """What each window shows, in order. Raises Unavailable when the file cannot be read."""
+        settings = replace(self.settings, window=Window(1.0, 1, self.window.label))
+        fleet = Fleet([settings], {settings.name: [self.reference]})
+        parts = self._parts(path, fleet)
+        for number, (key, batches) in enumerate(_by_key(parts, in_order=self.window.rows is not None)):
+            yield self._window(fleet, number, key, batches)
+
+    def _window(self, fleet: Fleet, number: int, key: object, batches: Sequence[Batch]) -> Found:
+        now = float(number)
+        for batch in batches:
+            timeless = replace(batch, time=np.full(len(batch), now), partition="replay")
+            fleet.observe(Decoded("replay", len(batch), [timeless], [], Counter()), now)
+        snapshot = fleet.tick(now)
+        start = min(float(batch.time.min()) for batch in batches)
+        end = max(float(batch.time.max()) for batch in batches)
+        return Found(key, start, end, snapshot.models[0], snapshot)
+
+    def _parts(self, path: Path, fleet: Fleet) -> Iterator[_Part]:
+        done = 0
+        for decoded, table in self._decoded(path, fleet):
+            self.rejected.update(reject.reason for reject in decoded.rejects)
+            for batch in decoded.batches:
+                if batch.model != self.reference.model:
+                    self.rejected["other_model"] += len(batch)
+                elif len(batch):
+                    yield from self._split(batch, table, done)
+                    done += len(batch)
+            self.progress(done)
+
+    def _decoded(self, path: Path, fleet: Fleet) -> Iterator[tuple[Decoded, Table | None]]:
+        version = self.reference.version
+        if path.suffix in (".jsonl", ".ndjson"):
+            if self.window.column is not None:
+                raise Unavailable(f"{path}: windows by column need a table (CSV or Parquet)")
+            native = NativeCodec(fleet, "replay", default_model=self.reference.model)
+            for lines in _lines(path):
+                decoded = native.decode(Messages("replay", lines, 0.0))
+                decoded.batches = [_as_version(batch, version) for batch in decoded.batches]
+                yield decoded, None
+            return
+        codec = TableCodec(fleet, "replay", self.reference.model, version, self.columns)
+        for table in tables.read(path):
+            yield codec.decode(table), table
+
+    def _split(self, batch: Batch, table: Table | None, done: int) -> Iterator[_Part]:
+        if self.window.rows is not None:
+            keys = (done + np.arange(len(batch))) // self.window.rows
+        elif self.window.seconds is not None:
+            keys = np.floor(batch.time / self.window.seconds).astype(np.int64)
+        else:
+            keys = self._groups(batch, table)
+        for key in dict.fromkeys(keys.tolist()):
+            yield _Part(key, _rows(batch, np.flatnonzero(keys == key)))
+
+    def _groups(self, batch: Batch, table: Table | None) -> Any:
+        column = self.window.column
+        if table is None or column is None or column not in table.columns:
+            raise Unavailable(f"--window column:{column}: there is no such column")
+        if len(batch) != table.rows:
+            raise Unavailable(f"--window column:{column}: rows without a timestamp cannot be grouped; fix --timestamp")
+        values = [tables.number_or_text(value) for value in table.columns[column]]
+        return np.array(
+            [int(value) if isinstance(value, float) and value.is_integer() else value for value in values], object
+        )
+
+
+def parse_window(text: str) -> WindowSpec:
+    """`5000` (rows), `1h` (event time) or `column:year` (groups). Raises ValueError."""
+    if text.startswith("column:") and len(text) > len("column:"):
+        return WindowSpec(text, column=text.removeprefix("column:"))
+    if re.fullmatch(r"[1-9]\d*", text):
+        return WindowSpec(text, rows=int(text))
+    try:
+        return WindowSpec(text, seconds=seconds(text))
+    except ValueError:
+        raise ValueError(f"rows (5000), event time (1h) or column:NAME expected, found {text!r}") from None
+
+
+def as_json(reference: Reference, found: Sequence[Found], rejected: Counter[str]) -> dict[str, Any]:
+    """The object of `--format json` (design 5.4)."""
+    return {
+        "model": reference.model,
+        "version": reference.version,
+        "reference": reference.id,
+        "rejected": dict(rejected),
+        "windows": [
+            {
+                "start": _iso(window.start),
+                "end": _iso(window.end),
+                "key": window.key,
+                "samples": window.view.traffic_readout.predictions,
+                "features": [{**scores, "segment": None} for scores in scores_of(window.view)],
+                "quality": {},
+            }
+            for window in found
+        ],
+    }
+
+
+def scores_of(view: ModelView) -> list[dict[str, Any]]:
+    """Scores of every feature of a window."""
+    readout = view.drift_readout
+    return [] if readout is None else [feature_scores(view, readout, i) for i in range(len(readout.n))]
+
+
+def _by_key(parts: Iterator[_Part], *, in_order: bool) -> Iterator[tuple[object, list[Batch]]]:
+    """Batches by key. In order, a window ends when the next begins; otherwise everything is read first, then sorted."""
+    groups: dict[Any, list[Batch]] = {}
+    for part in parts:
+        if in_order and groups and part.key not in groups:
+            yield from groups.items()
+            groups = {}
+        groups.setdefault(part.key, []).append(part.batch)
+    for key in groups if in_order else sorted(groups, key=_sortable):
+        yield key, groups[key]
+
+
+def _sortable(key: object) -> tuple[int, Any]:
+    return (0, key) if isinstance(key, int | float) else (1, str(key))
+
+
+def _rows(batch: Batch, rows: Any) -> Batch:
+    return replace(
+        batch,
+        version=batch.version[rows],
+        time=batch.time[rows],
+        numeric=batch.numeric[rows],
+        codes=batch.codes[rows],
+        latency_s=batch.latency_s[rows],
+        error=batch.error[rows],
+    )
+
+
+def _as_version(batch: Batch, version: str) -> Batch:
+    return replace(batch, versions=(version,), version=np.zeros(len(batch), np.int64))
+
+
+def _lines(path: Path) -> Iterator[list[bytes]]:
+    try:
+        with path.open("rb") as file:
+            while lines := file.readlines(1 << 20):
+                yield [line for line in map(bytes.strip, lines) if line]
+    except OSError as error:
+        raise Unavailable(f"cannot read {path}: {error.strerror}") from None
+
+
+def _iso(moment: float) -> str | None:
+    if moment == 0:
+        return None  # rows without a timestamp
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

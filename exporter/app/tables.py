@@ -1,0 +1,97 @@
+"""What commands print for people."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from exporter.app.config import Config
+from exporter.app.replay import Found, scores_of
+from exporter.monitor.reference import Numeric, Reference
+from exporter.monitor.snapshot import ModelView
+
+
+def show_reference(built: Reference, output: Path) -> None:
+    """A reference that was built."""
+    table = Table(title=f"{escape(built.model)} {escape(built.version)}: reference {built.id}, {built.rows:,} rows")
+    for heading in ("feature", "kind", "type", "resolution"):
+        table.add_column(heading)
+    table.add_column("missing", justify="right")
+    for feature in built.features:
+        resolution = (
+            f"{len(feature.bins)} bins, {len(feature.knots)} knots"
+            if isinstance(feature, Numeric)
+            else f"{len(feature.categories)} categories" + (f" + {len(feature.others)} other" if feature.others else "")
+        )
+        kind = "numeric" if isinstance(feature, Numeric) else "categorical"
+        missing = f"{feature.missing / built.rows:.1%}" if feature.missing else ""
+        table.add_row(escape(feature.name), feature.kind, kind, resolution, missing)
+    console = Console()
+    console.print(table)
+    console.print(f"written to {output}", highlight=False, markup=False)
+
+
+def show_replay(reference: Reference, found: Sequence[Found], rejected: Counter[str]) -> None:
+    """Each window and feature; what is drifted stands out."""
+    title = f"{escape(reference.model)} {escape(reference.version)} against reference {reference.id}"
+    table = Table(title=title, caption="drifted = enough samples, PSI above its threshold and above its critical value")
+    table.add_column("window", no_wrap=True)
+    table.add_column("feature", overflow="ellipsis", no_wrap=True)
+    for heading in ("n", "PSI", "critical", "KS", "p"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("note", min_width=8)
+    for window in found:
+        for place, one in enumerate(scores_of(window.view)):
+            table.add_row(
+                escape(str(window.key)) if place == 0 else "",
+                escape(one["feature"]),
+                f"{one['n']:,}",
+                *(_number(one[name]) for name in ("psi", "psi_critical", "ks")),
+                _p(one["p_value"]),
+                _note(window.view, place, one["state"]),
+                style="bold red" if one["drifted"] else None,
+                end_section=place == len(reference.features) - 1,
+            )
+    console = Console()
+    console.print(table)
+    drifted = sum(any(window.view.drifted) for window in found)
+    console.print(f"{drifted} of {len(found)} windows have drifted features", highlight=False)
+    if rejected:
+        counts = ", ".join(f"{reason} {count:,}" for reason, count in rejected.items())
+        console.print(f"not counted: {counts}", highlight=False, markup=False)
+
+
+def show_check(path: Path, config: Config, counts: Mapping[str, int]) -> None:
+    """A configuration that is good, and what it costs."""
+    table = Table(title=f"{escape(str(path))} is good", caption=f"series_limit {config.series_limit:,}")
+    table.add_column("model")
+    table.add_column("references or learning")
+    table.add_column("window", no_wrap=True)
+    table.add_column("series a version", justify="right")
+    for model in config.models:
+        known = ", ".join(model.references) or (f"learns from {model.learn:,}" if model.learn else "none: traffic only")
+        table.add_row(escape(model.name), escape(known), model.window, f"{counts.get(model.name, 0):,}")
+    Console().print(table)
+
+
+def _note(view: ModelView, place: int, state: str) -> str:
+    """What a reader must not miss: a state other than ok, and data faults."""
+    readout = view.drift_readout
+    faults = () if readout is None else readout.faults[place]
+    said = [] if state == "ok" else [state.replace("_", " ")]
+    return ", ".join(said + [f"{fault.reason.replace('_', ' ')} {fault.ratio:.0%}" for fault in faults])
+
+
+def _number(value: float) -> str:
+    return "" if value != value else f"{value:.4f}"  # noqa: PLR0124 - NaN
+
+
+def _p(value: float) -> str:
+    if value != value:  # noqa: PLR0124 - NaN
+        return ""
+    if value == 0:
+        return "<1e-300"
+    return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}"

@@ -1,0 +1,181 @@
+"""The status of everything as plain values: what the page draws and GET /api/v1/models answers.
+
+What is not known is null, never 0: NaN becomes null when the JSON is written.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from exporter.export.distribution import distribution
+from exporter.export.exposition import ExporterState
+from exporter.monitor.drift import FAULTS, DriftReadout
+from exporter.monitor.feed import SourceFeed
+from exporter.monitor.history import History, Point
+from exporter.monitor.reference import Numeric
+from exporter.monitor.snapshot import ModelView, Snapshot
+from exporter.stats import Floats
+
+_QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
+
+
+def status(
+    snapshot: Snapshot, history: History, exporter: ExporterState, *, tick_s: float, not_ready: Sequence[str]
+) -> dict[str, Any]:
+    """The answer of GET /api/v1/models."""
+    samples, withheld = snapshot.exposed
+    return {
+        "now": snapshot.now,
+        "exporter": {
+            "version": exporter.version,
+            "started": exporter.started,
+            "tick_s": tick_s,
+            "series": len(samples),
+            "series_limit": snapshot.series_limit,
+            "series_dropped": withheld,
+            "not_ready": list(not_ready),
+        },
+        "sources": [_source(name, feed) for name, feed in snapshot.feeds.items()],
+        "models": [
+            _model(view, history.points(view), history.rate_per_s(view, snapshot.now)) for view in snapshot.models
+        ],
+    }
+
+
+def feature_scores(view: ModelView, readout: DriftReadout, place: int) -> dict[str, Any]:
+    """Scores and rates of one feature, as the page and `replay --format json` show them."""
+    plan = readout.tracker.features[place]
+    ratios = dict(zip(FAULTS, readout.fault_ratios[place].tolist(), strict=True))
+    return {
+        "feature": plan.key.name,
+        "kind": plan.key.kind,
+        "state": view.feature_states[place],
+        "n": int(readout.n[place]),
+        "psi": float(readout.psi[place]),
+        "psi_null_mean": float(readout.psi_null_mean[place]),
+        "psi_critical": float(readout.psi_critical[place]),
+        "threshold": plan.threshold,
+        "ks": float(readout.ks[place]),
+        "ks_upper": float(readout.ks_upper[place]),
+        "ks_critical": float(readout.ks_critical[place]),
+        "js_divergence": float(readout.js_divergence[place]),
+        "p_value": float(readout.p_value[place]),
+        "p_above_threshold": float(readout.p_above_threshold[place]),
+        "drifted": view.drifted[place],
+        "missing_ratio": ratios["missing"],
+        "invalid_ratio": ratios["wrong_type"] + ratios["non_finite"],
+        "out_of_range_ratio": ratios["out_of_range"],
+        "unseen_ratio": ratios["unseen"],
+    }
+
+
+def _source(name: str, feed: SourceFeed) -> dict[str, Any]:
+    return {
+        "source": name,
+        "events": feed.events,
+        "rejected": dict(feed.rejected),
+        "late": dict(feed.late),
+        "dropped": dict(feed.dropped),
+        "watermark": feed.watermark,
+        "examples": [{"time": one.time, "reason": one.reason, "detail": one.detail} for one in feed.examples],
+    }
+
+
+def _model(view: ModelView, points: Sequence[Point], rate_per_s: float | None) -> dict[str, Any]:
+    settings, window, traffic = view.settings, view.window, view.traffic_readout
+    start, end = window or (None, None)
+    reference, learning = view.reference, view.learning
+    readout = view.drift_readout
+    lifetime = view.traffic.read(view.traffic_lifetime)
+    latencies = {name: traffic.latency_quantile_s(quantile) for name, quantile in _QUANTILES.items()}
+    return {
+        "model": settings.name,
+        "version": view.version,
+        "configured": settings.configured,
+        "state": view.state,
+        "reference": None
+        if reference is None
+        else {
+            "id": reference.id,
+            "created": reference.created.timestamp(),
+            "rows": reference.rows,
+            "version": reference.version,
+        },
+        "learning": None if learning is None else {"seen": learning[0], "needed": learning[1]},
+        "window": {
+            "label": settings.window.label,
+            "seconds": settings.window.seconds,
+            "start": start,
+            "end": end,
+            "samples": traffic.predictions,
+        },
+        "traffic": {
+            "predictions": lifetime.predictions,
+            "errors": {reason: count for reason, count in lifetime.errors.items() if count},
+            "rate_per_s": rate_per_s,
+            "error_ratio": traffic.error_ratio,
+            "latency_s": None if latencies["p50"] is None else latencies,
+            "latency_objective_s": {
+                f"p{float(quantile) * 100:g}": seconds for quantile, seconds in settings.latency_objective_s.items()
+            },
+            "last_prediction": view.last_prediction,
+        },
+        "history": {
+            "time": [point.time for point in points],
+            "rate_per_s": _rates(points),
+            "error_ratio": [point.error_ratio for point in points],
+            "latency_p99_s": [point.latency_p99_s for point in points],
+            "features_drifted": [point.features_drifted for point in points],
+        },
+        "features_drifted": sum(view.drifted),
+        "features_evaluated": 0 if readout is None or view.catching_up else int(np.isfinite(readout.psi).sum()),
+        "features": [] if readout is None else _features(view, readout, points),
+    }
+
+
+def _rates(points: Sequence[Point]) -> list[float | None]:
+    """Predictions a second between each point and the one before."""
+    rates = [(b.predictions - a.predictions) / max(b.time - a.time, 1e-9) for a, b in pairwise(points)]
+    return [None, *rates] if points else []
+
+
+def _features(view: ModelView, readout: DriftReadout, points: Sequence[Point]) -> list[dict[str, Any]]:
+    tracker = readout.tracker
+    slots = np.split(readout.counts, np.cumsum([plan.width for plan in tracker.features])[:-1])
+    bins = np.split(readout.bin_counts, tracker.bin_starts[1:])
+    psi, critical = (_shortened(np.array([getattr(p, name) for p in points])) for name in ("psi", "psi_critical"))
+    n = np.array([point.n for point in points])
+    return [
+        {
+            **feature_scores(view, readout, place),
+            "type": "numeric" if isinstance(plan.feature, Numeric) else "categorical",
+            "min_samples": view.settings.min_samples,
+            "faults": [
+                {
+                    "reason": fault.reason,
+                    "ratio": fault.ratio,
+                    "lower": fault.lower,
+                    "upper": fault.upper,
+                    "reference": fault.reference,
+                    "n": fault.n,
+                }
+                for fault in readout.faults[place]
+            ],
+            "distribution": distribution(plan, slots[place], bins[place]),
+            "history": {
+                "psi": psi[:, place].tolist() if len(points) else [],
+                "critical": critical[:, place].tolist() if len(points) else [],
+                "n": n[:, place].tolist() if len(points) else [],
+            },
+        }
+        for place, plan in enumerate(tracker.features)
+    ]
+
+
+def _shortened(values: Floats) -> Floats:
+    """Values with four significant digits: a chart needs no more, and the JSON is a third of the size."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scale = 10.0 ** (3 - np.floor(np.log10(np.abs(values))))
+        return np.where(values == 0, 0.0, np.round(values * scale) / scale)

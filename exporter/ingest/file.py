@@ -1,0 +1,177 @@
+"""Files as a source: JSON lines and CSV, followed through rotation and truncation if asked to; Parquet once.
+
+The file is one partition. A line counts once its line break is there; an unfinished one waits, and is taken as it is at
+the end of a file that is not followed, or of one that was rotated away. CSV cells that hold line breaks need `follow: false`.
+"""
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from exporter.ingest import tables
+from exporter.ingest.native import MESSAGE_LIMIT_BYTES
+from exporter.ingest.source import Chunk, Messages, Positions, Sink, Surroundings, Table, Unavailable
+
+Format = Literal["jsonl", "csv", "parquet"]
+
+FORMATS: dict[str, Format] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet"}
+
+LINES_AT_ONCE = 1000
+POLL_S = 0.5
+_BLOCK_BYTES = 1 << 18
+
+
+@dataclass(slots=True)
+class _Open:
+    """An open file: where reading stands (the end of the last whole line), and what is read beyond."""
+
+    file: BinaryIO
+    inode: int
+    offset: int = 0
+    rest: bytes = b""
+    header: list[str] | None = None
+    skipping: bool = False
+
+    @property
+    def position(self) -> str:
+        return f"{self.inode}:{self.offset}"
+
+
+class FileSource:
+    """One file, read from its start or from a position."""
+
+    def __init__(
+        self, name: str, path: Path, file_format: Format, surroundings: Surroundings, *, follow: bool = False
+    ) -> None:
+        self.name = name
+        self.partition = f"{name}:{path}"
+        self._path = path
+        self._format = file_format
+        self._surroundings = surroundings
+        self._follow = follow
+        self._trouble: str | None = f"{name} {path}: not opened yet"
+
+    def not_ready(self) -> str | None:
+        """Why the file cannot be read now."""
+        return self._trouble
+
+    async def run(self, sink: Sink, resume: Positions) -> None:
+        """Deliver lines in order; returns at the end of a file that is not followed. Raises Unavailable if it cannot be read."""
+        if self._format == "parquet":
+            await self._run_parquet(sink)
+            return
+        current = await self._open(resume.get(self.partition))
+        try:
+            while True:
+                delivered = False
+                async for chunk in self._chunks(current):
+                    await sink(chunk)
+                    delivered = True
+                if delivered:
+                    continue
+                if not self._follow:
+                    async for chunk in self._unfinished(current):
+                        await sink(chunk)
+                    return
+                change = self._change(current)
+                if change == "rotated":
+                    async for chunk in self._chunks(current):  # what was written after the last look
+                        await sink(chunk)
+                    async for chunk in self._unfinished(current):
+                        await sink(chunk)
+                    current.file.close()
+                    current = await self._open(None)
+                elif change == "truncated":
+                    current.file.seek(0)
+                    current.offset, current.rest, current.header, current.skipping = 0, b"", None, False
+                else:
+                    await self._surroundings.sleep(POLL_S)
+        finally:
+            current.file.close()
+
+    async def _run_parquet(self, sink: Sink) -> None:
+        self._trouble = None
+        rows = tables.read(self._path)
+        while (table := await self._surroundings.in_thread(_next, rows)) is not None:
+            await sink(Table(self.partition, table.columns, table.rows, self._surroundings.now()))
+
+    async def _open(self, position: str | None) -> _Open:
+        while True:
+            try:
+                file = self._path.open("rb")
+                break
+            except OSError as error:
+                self._trouble = f"cannot read {self._path}: {error.strerror}"
+                if not (self._follow and isinstance(error, FileNotFoundError)):
+                    raise Unavailable(self._trouble) from None
+                await self._surroundings.sleep(POLL_S)
+        self._trouble = None
+        current = _Open(file, os.fstat(file.fileno()).st_ino)
+        inode, _, offset = (position or "").partition(":")
+        if offset and int(inode) == current.inode and int(offset) <= os.fstat(file.fileno()).st_size:
+            current.offset = int(offset)
+            if self._format == "csv":
+                current.header = _header(file.readline())
+            file.seek(current.offset)
+        return current
+
+    async def _chunks(self, current: _Open) -> AsyncIterator[Chunk]:
+        """Whole lines up to the present end of the file."""
+        while block := await self._surroundings.in_thread(current.file.read, _BLOCK_BYTES):
+            lines = (current.rest + block).split(b"\n")
+            current.rest = lines.pop()
+            if current.skipping:
+                skipped = lines.pop(0) + b"\n" if lines else current.rest
+                current.skipping = skipped is current.rest
+                current.offset += len(skipped)
+                current.rest = b"" if current.skipping else current.rest
+            for start in range(0, len(lines), LINES_AT_ONCE):
+                part = lines[start : start + LINES_AT_ONCE]
+                current.offset += sum(map(len, part)) + len(part)
+                chunk = self._chunk(current, part)
+                if chunk is not None:
+                    yield chunk
+            if len(current.rest) > MESSAGE_LIMIT_BYTES:
+                # A line without end must not fill the memory: its start is delivered, and rejected as too large.
+                async for chunk in self._unfinished(current):
+                    yield chunk
+                current.skipping = True
+
+    async def _unfinished(self, current: _Open) -> AsyncIterator[Chunk]:
+        """The text after the last line break, as a line."""
+        line, current.rest = current.rest, b""
+        current.offset += len(line)
+        chunk = self._chunk(current, [line])
+        if chunk is not None:
+            yield chunk
+
+    def _chunk(self, current: _Open, lines: list[bytes]) -> Chunk | None:
+        now = self._surroundings.now()
+        if self._format == "jsonl":
+            payloads = [line for line in map(bytes.strip, lines) if line]
+            return Messages(self.partition, payloads, now, current.position) if payloads else None
+        if current.header is None:
+            current.header = _header(lines.pop(0))
+        texts = [line.decode(errors="replace") for line in lines if line.strip()]
+        if not texts:
+            return None
+        return tables.table_of_csv(current.header, texts, self.partition, now, current.position)
+
+    def _change(self, current: _Open) -> Literal["rotated", "truncated"] | None:
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None  # rotated away, and the next file is not there yet
+        if status.st_ino != current.inode:
+            return "rotated"
+        return "truncated" if status.st_size < current.offset else None
+
+
+def _header(line: bytes) -> list[str]:
+    return tables.csv_header(line.decode("utf-8-sig", errors="replace").strip())
+
+
+def _next(rows: Iterator[Table]) -> Table | None:
+    return next(rows, None)

@@ -1,0 +1,162 @@
+"""POST /v1/events: one object, a JSON array, or one object a line; gzip accepted. Transport is the app's business.
+
+Bodies are bounded one by one and all together; past the second bound the answer is "busy" and nothing was accepted.
+"""
+
+import json
+import zlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from exporter.catalog import thresholds
+from exporter.ingest.source import Messages, Positions, Receipt, Sink, Surroundings
+
+EVENTS_AT_ONCE = 1000
+"""Events decoded before other work gets its turn: 3 ms."""
+
+ERRORS_SHOWN = 20
+
+_GZIP = 16 + zlib.MAX_WBITS
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP status and a JSON body."""
+
+    status: int
+    body: dict[str, Any]
+
+
+class HttpSource:
+    """Events that are posted. All of them are one partition: they are in order of arrival."""
+
+    def __init__(
+        self,
+        name: str,
+        surroundings: Surroundings,
+        *,
+        body_limit_bytes: int = thresholds.BODY_LIMIT_BYTES.count,
+        inflight_limit_bytes: int = thresholds.INFLIGHT_LIMIT_BYTES.count,
+    ) -> None:
+        self.name = name
+        self._surroundings = surroundings
+        self._body_limit = body_limit_bytes
+        self._inflight_limit = inflight_limit_bytes
+        self._inflight = 0
+        self._sink: Sink | None = None
+
+    async def run(self, sink: Sink, resume: Positions) -> None:  # noqa: ARG002 - what was posted cannot be posted again
+        """Serve posts until cancelled."""
+        self._sink = sink
+        try:
+            await self._surroundings.forever()
+        finally:
+            self._sink = None
+
+    def not_ready(self) -> str | None:
+        """Ready once it runs."""
+        return None if self._sink is not None else f"{self.name}: not started"
+
+    async def receive(self, stream: AsyncIterator[bytes], encoding: str = "") -> Answer:
+        """Take one request body in. 202 with counts; 413, 415, 400 or 429 when nothing was accepted."""
+        if encoding not in ("", "identity", "gzip"):
+            return _refusal(415, f"Content-Encoding {encoding[:40]!r} is not supported; use gzip")
+        if self._sink is None:
+            return _refusal(503, "starting or shutting down")
+        held = 0
+        parts: list[bytes] = []
+        try:
+            async for part in stream:
+                held += len(part)
+                self._inflight += len(part)
+                if held > self._body_limit:
+                    return _refusal(413, f"body over {self._body_limit} bytes")
+                if self._inflight > self._inflight_limit:
+                    return _refusal(429, "busy, try again")
+                parts.append(part)
+            body = b"".join(parts)
+            if encoding == "gzip":
+                unpacked = gunzip(body, self._body_limit)
+                if unpacked is None:
+                    return _refusal(400, "body is not gzip")
+                if len(unpacked) > self._body_limit:
+                    return _refusal(413, f"unpacked body over {self._body_limit} bytes")
+                body = unpacked
+            return await self._take(split(body), self._sink)
+        finally:
+            self._inflight -= held
+
+    async def _take(self, payloads: list[bytes], sink: Sink) -> Answer:
+        accepted, dropped, rejected = 0, 0, 0
+        errors: list[dict[str, Any]] = []
+        for start in range(0, len(payloads), EVENTS_AT_ONCE):
+            part = payloads[start : start + EVENTS_AT_ONCE]
+            receipt: Receipt = await sink(Messages(self.name, part, self._surroundings.now()))
+            accepted += receipt.accepted
+            dropped += receipt.dropped
+            rejected += len(receipt.rejects)
+            errors += [
+                {"index": start + reject.index, "reason": reject.reason, "detail": reject.detail}
+                for reject in receipt.rejects[: ERRORS_SHOWN - len(errors)]
+            ]
+        body = {"accepted": accepted, "rejected": rejected, "dropped": dropped, "errors": errors}
+        return Answer(202, body)
+
+
+def split(body: bytes) -> list[bytes]:
+    """The events of a body, undecoded. What cannot be split is one event, which the codec then rejects with a reason."""
+    body = body.strip()
+    if not body:
+        return []
+    if body.startswith(b"["):
+        return _split_array(body)
+    if b"\n" not in body:
+        return [body]
+    first, _, _ = body.partition(b"\n")
+    if not _is_json(first) and _is_json(body):
+        return [body]  # one object, printed over several lines
+    return [line for line in map(bytes.strip, body.split(b"\n")) if line]
+
+
+def gunzip(body: bytes, limit: int) -> bytes | None:
+    """Unpacked bytes, at most a little more than `limit` (a bomb is not unpacked whole); None if it is not gzip."""
+    unpacked = b""
+    while body:
+        inflate = zlib.decompressobj(_GZIP)
+        try:
+            unpacked += inflate.decompress(body, limit + 1 - len(unpacked))
+        except zlib.error:
+            return None
+        if len(unpacked) > limit:
+            return unpacked
+        if not inflate.eof:
+            return None
+        body = inflate.unused_data
+    return unpacked
+
+
+def _split_array(body: bytes) -> list[bytes]:
+    try:
+        return [bytes(raw) for raw in msgspec.json.decode(body, type=list[msgspec.Raw])]
+    except (msgspec.MsgspecError, RecursionError):
+        pass
+    try:  # NaN tokens are no JSON, but Python's own encoder writes them
+        events = json.loads(body)
+        return [json.dumps(event).encode() for event in events]
+    except (ValueError, RecursionError):
+        return [body]
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        msgspec.json.decode(text, type=msgspec.Raw)
+    except (msgspec.MsgspecError, RecursionError):
+        return False
+    return True
+
+
+def _refusal(status: int, message: str) -> Answer:
+    return Answer(status, {"accepted": 0, "rejected": 0, "dropped": 0, "errors": [{"reason": message}]})

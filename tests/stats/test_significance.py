@@ -1,0 +1,156 @@
+"""Expected numbers: reference/statistics.md 1.4 and 1.6, and scipy.stats as an independent oracle."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from exporter.stats import distances, significance
+
+
+def ints(*values: int) -> np.ndarray:
+    return np.array(values, np.int64)
+
+
+def psi_of(reference: np.ndarray, current: np.ndarray) -> np.ndarray:
+    starts = ints(0)
+    return distances.psi(distances.smoothed(reference, starts), distances.smoothed(current, starts), starts)
+
+
+def test_seeded_multinomials():
+    rng = np.random.default_rng(12345)
+    reference, current = rng.multinomial(10_000, [0.1] * 10), rng.multinomial(500, [0.1] * 10)
+    bins = ints(10)
+    c = significance.psi_scale(ints(10_000), ints(500))
+    psi = psi_of(reference, current)
+
+    assert current.tolist() == [55, 49, 52, 47, 52, 45, 39, 65, 39, 57]
+    assert psi == pytest.approx([0.029199], abs=5e-7)
+    assert significance.psi_null_mean(c, bins) == pytest.approx([0.0189], abs=1e-12)
+    assert significance.psi_critical(c, 0.01, bins) == pytest.approx([0.045499], abs=5e-7)
+    assert significance.p_above(psi, 0.0, c, bins) == pytest.approx([0.125765], abs=5e-7)
+
+
+def test_numbers_printed_in_the_readme_of_psi_inference():
+    reference, current = ints(253, 302, 204, 134, 72, 26, 8), ints(177, 262, 285, 158, 88, 25, 6)
+    bins = ints(7)
+    c = significance.psi_scale(reference.sum(keepdims=True), current.sum(keepdims=True))
+    psi = psi_of(reference, current)
+
+    assert psi == pytest.approx([0.067254], abs=5e-7)
+    assert significance.psi_critical(c, 0.05, bins) == pytest.approx([0.0252], abs=5e-5)
+    assert significance.p_above(psi, 0.0, c, bins) == pytest.approx([7.9e-6], abs=5e-8)
+
+
+@pytest.mark.parametrize(
+    ("n", "m", "ten_bins", "twenty_bins"),
+    [
+        (1_000, 1_000, (0.03384, 0.04333, 0.06744), (0.06029, 0.07238, 0.10159)),
+        (10_000, 10_000, (0.00338, 0.00433, 0.00674), (0.00603, 0.00724, 0.01016)),
+        (100_000, 100_000, (0.00034, 0.00043, 0.00067), (0.00060, 0.00072, 0.00102)),
+        (10_000, 500, (0.03553, 0.04550, 0.07081), (0.06330, 0.07600, 0.10667)),
+        (10_000, 1_000, (0.01861, 0.02383, 0.03709), (0.03316, 0.03981, 0.05588)),
+        (100_000, 200, (0.08476, 0.10855, 0.16894), (0.15102, 0.18132, 0.25449)),
+        (100_000, 1_000, (0.01709, 0.02188, 0.03406), (0.03044, 0.03655, 0.05130)),
+    ],
+)
+def test_table_of_critical_values(n: int, m: int, ten_bins: tuple[float, ...], twenty_bins: tuple[float, ...]):
+    c = significance.psi_scale(ints(n), ints(m))
+
+    for bins, row in ((10, ten_bins), (20, twenty_bins)):
+        for alpha, expected in zip((0.05, 0.01, 0.0001), row, strict=True):
+            assert significance.psi_critical(c, alpha, ints(bins)) == pytest.approx([expected], abs=5e-6)
+
+
+def test_needed_samples_quoted_by_the_default_of_min_samples():
+    """90 % power at PSI 0.1: 417 samples at alpha 1e-4 and 263 at 1e-2 (reference of 50,000, 10 bins)."""
+    for m, alpha in ((417, 1e-4), (263, 1e-2)):
+        c = significance.psi_scale(ints(50_000), ints(m))
+        critical = significance.psi_critical(c, alpha, ints(10))
+        power = stats.ncx2.sf(critical / c, 9, 0.1 / c)
+        assert power == pytest.approx([0.9], abs=0.002)
+
+
+@given(
+    st.floats(0, 1),
+    st.floats(0, 0.5),
+    st.integers(100, 100_000),
+    st.integers(100, 100_000),
+    st.integers(2, 40),
+)
+def test_p_above_is_the_tail_of_the_noncentral_chi_square(psi: float, threshold: float, n: int, m: int, bins: int):
+    c = significance.psi_scale(ints(n), ints(m))
+    p = significance.p_above(np.array([psi]), threshold, c, ints(bins))
+
+    x, df, nc = psi / c, bins - 1, threshold / c
+    expected = stats.ncx2.sf(x, df, nc) if threshold else stats.chi2.sf(x, df)
+    assert p == pytest.approx(expected, rel=1e-6, abs=1e-9)
+    assert 0 <= p[0] <= 1
+
+
+def test_p_above_takes_a_threshold_for_each_feature():
+    c, bins = np.array([0.002, 0.002]), ints(10, 10)
+    both = significance.p_above(np.array([0.12, 0.12]), np.array([0.1, 0.0]), c, bins)
+    one, other = (significance.p_above(np.array([0.12]), t, c[:1], bins[:1])[0] for t in (0.1, 0.0))
+
+    assert both.tolist() == [one, other]
+    assert other < one
+
+
+table = st.lists(st.tuples(st.integers(0, 400), st.integers(0, 400)), min_size=2, max_size=12).filter(
+    lambda rows: sum(n > 0 for n, _ in rows) > 1 and any(m for _, m in rows)
+)
+
+
+@given(st.lists(table, min_size=1, max_size=4))
+def test_pearson_is_the_two_sample_chi_square_test_without_correction(tables: list[list[tuple[int, int]]]):
+    flat = np.array([row for rows in tables for row in rows], np.int64)
+    starts = np.cumsum([0, *map(len, tables[:-1])])
+
+    p = significance.pearson_p(flat[:, 0], flat[:, 1], starts)
+
+    for value, rows in zip(p, tables, strict=True):
+        # A bin that is empty in both samples is no part of the table for scipy.
+        occupied = np.array([row for row in rows if sum(row)]).T
+        expected = stats.chi2_contingency(occupied, correction=False).pvalue
+        assert value == pytest.approx(expected, rel=1e-9, abs=1e-300)
+
+
+def test_too_little_to_compare_is_nan_and_never_a_number():
+    one_bin, none = ints(1), ints(0)
+    c = significance.psi_scale(ints(1000), none)
+
+    assert np.isinf(c)
+    assert np.isnan(significance.psi_null_mean(np.array([0.1]), one_bin))
+    assert np.isnan(significance.psi_critical(np.array([0.1]), 0.05, one_bin))
+    assert np.isnan(significance.p_above(np.array([0.1]), 0.1, np.array([0.1]), one_bin))
+    assert np.isnan(significance.pearson_p(ints(10), ints(10), ints(0)))
+    assert np.isnan(significance.pearson_p(ints(10, 10), ints(0, 0), ints(0)))
+    assert np.isnan(significance.ks_critical(ints(1000), none, 0.05))
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.01, 0.001])
+def test_ks_critical_is_where_the_p_value_of_stephens_equals_alpha(alpha: float):
+    n, m = ints(1000, 10_000, 200_000), ints(1000, 500, 3_000_000)
+    critical = significance.ks_critical(n, m, alpha)
+
+    root = np.sqrt(n * (m / (n + m)))
+    assert stats.kstwobign.sf((root + 0.12 + 0.11 / root) * critical) == pytest.approx([alpha] * 3)
+    # Close to the exact law for samples of this size.
+    assert stats.kstwo.sf(critical[0], 500) == pytest.approx(alpha, rel=0.05)
+
+
+@given(st.integers(0, 3000), st.integers(1, 3000), st.sampled_from([0.9, 0.95, 0.999]))
+def test_wilson_interval(successes: int, n: int, level: float):
+    successes = min(successes, n)
+    lower, upper = significance.wilson(np.array([successes]), np.array([n]), stats.norm.isf((1 - level) / 2))
+
+    expected = stats.binomtest(successes, n).proportion_ci(level, method="wilson")
+    assert (lower[0], upper[0]) == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+def test_wilson_without_data_knows_nothing():
+    lower, upper = significance.wilson(np.array([0.0]), np.array([0.0]), 1.96)
+
+    assert (lower[0], upper[0]) == (0.0, 1.0)
