@@ -276,7 +276,7 @@ def _expanded(value: Any, environment: Mapping[str, str], key: str) -> Any:
 
 
 def _readable(error: msgspec.ValidationError) -> str:
-    """msgspec's message, with the key first and without its dialect."""
+    """Msgspec's message, with the key first and without its dialect."""
     message, _, path = str(error).partition(" - at `$")
     key = path.rstrip("`").lstrip(".").replace("[...]", "")
     unknown = re.search(r"unknown field `(.*)`", message)

@@ -28,7 +28,7 @@ def bind(listen: Listen) -> socket.socket:
     except OSError as error:
         bound.close()
         raise Unavailable(f"listen {listen.host}:{listen.port}: {error.strerror or error}") from None
-    bound.setblocking(False)  # noqa: FBT003 - the socket's own signature
+    bound.setblocking(False)
     return bound
 
 

@@ -18,7 +18,8 @@ from exporter.app.references import load_all
 from exporter.app.runtime import Feed, Runtime
 from exporter.ingest.file import FORMATS, FileSource
 from exporter.ingest.http import HttpSource
-from exporter.ingest.native import UNKNOWN_VERSION, NativeCodec
+from exporter.ingest.lenient import UNKNOWN_VERSION
+from exporter.ingest.native import NativeCodec
 from exporter.ingest.source import Codec, Source
 from exporter.ingest.tables import TableCodec
 from exporter.monitor.fleet import Fleet

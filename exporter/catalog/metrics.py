@@ -27,7 +27,7 @@ LATE_REASON = Label(
     "reason", "`late`: older than its partition's sealed panes; `future`: ahead of the clock.", "two values"
 )
 DROP_REASON = Label("reason", "Why a readable event was not counted.", "a fixed list")
-QUANTILE = Label("quantile", "Quantile of the objective, e.g. 0.99.", _CONFIG)
+QUANTILE = Label("objective_quantile", "Quantile of the objective, e.g. 0.99.", _CONFIG)
 
 _BASE = (MODEL, VERSION)
 _FEATURE = (*_BASE, KIND, FEATURE)

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from exporter.monitor.drift import Bin, FeaturePlan
+from exporter.monitor.plan import Bin, FeaturePlan
 from exporter.monitor.reference import Numeric
 from exporter.stats import Counts, Floats
 

@@ -11,9 +11,10 @@ import numpy as np
 
 from exporter.export.distribution import distribution
 from exporter.export.exposition import ExporterState
-from exporter.monitor.drift import FAULTS, DriftReadout
+from exporter.monitor.drift import DriftReadout
 from exporter.monitor.feed import SourceFeed
 from exporter.monitor.history import History, Point
+from exporter.monitor.plan import FAULTS
 from exporter.monitor.reference import Numeric
 from exporter.monitor.snapshot import ModelView, Snapshot
 from exporter.stats import Floats

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from exporter.ingest import tables
-from exporter.ingest.native import MESSAGE_LIMIT_BYTES
+from exporter.ingest.lenient import MESSAGE_LIMIT_BYTES
 from exporter.ingest.source import Chunk, Messages, Positions, Sink, Surroundings, Table, Unavailable
 
 Format = Literal["jsonl", "csv", "parquet"]

@@ -1,16 +1,10 @@
-"""Drift of every feature of one reference: one counter vector, and every score as a read-out of it.
-
-The vector holds, feature behind feature,
-  numeric:      wrong type | below, = r_1, between, = r_2, ..., = r_K, above | not finite | missing
-  categorical:  a counter a category of the schema's vocabulary, in its order of slots | other | unseen | wrong type | missing
-so PSI bins, KS cells and fault rates are all sums of the same counters and can never disagree.
+"""Drift of every feature of one reference: one counter vector (laid out in plan), every score a read-out of it.
 
 Counting has two routes with equal results. Rows of one group are sorted and the knots looked up among them (SIMD sort,
 and 2K searches whatever the number of rows): 7 to 20 ns a value. Small groups look each value up among the knots and
 count the cells of all groups at once: 30 to 40 ns a value, but no cost per group.
 """
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,65 +15,28 @@ from numpy.typing import NDArray
 
 from exporter.catalog import metrics, thresholds
 from exporter.catalog.metric import Metric, Sample, Series
-from exporter.monitor.events import NO_ERROR, FeatureKey, Rows, Schema
-from exporter.monitor.reference import Categorical, Feature, Numeric, Reference, key, psi_bins
+from exporter.monitor.events import NO_ERROR, Rows, Schema
+from exporter.monitor.plan import FAULTS, Bin, FeaturePlan, plan_feature, sum_by
+from exporter.monitor.reference import Numeric, Reference
 from exporter.monitor.settings import ModelSettings
-from exporter.stats import Counts, Floats, bins, distances, significance
+from exporter.stats import Counts, Floats, distances, significance
 
 SORT_ROWS = 512
 """Rows a group needs for sorting to beat looking up each value."""
 
-FAULTS = ("missing", "wrong_type", "non_finite", "out_of_range", "unseen")
-
-CATEGORY_BYTES = 64
 _FAULT_Z = 3.29  # two-sided 99.9 %
-
-
-@dataclass(frozen=True, slots=True)
-class Bin:
-    """An exported bin. `live` ones take part in PSI; `upper` is the upper edge of a numeric bin."""
-
-    label: str
-    reference: int
-    live: bool
-    upper: float | None = None
-
-
-@dataclass(frozen=True)
-class FeaturePlan:
-    """Where a feature's counters lie and what they mean."""
-
-    feature: Feature
-    column: int
-    threshold: float
-    bins: tuple[Bin, ...]
-    bin_of_slot: Counts
-    fault_of_slot: Counts  # index into FAULTS, -1 for a sound value
-    slot_of_code: Counts  # categorical only: indexed by vocabulary code, negative codes from the end
-    search: Floats  # numeric only: -inf, knots, +inf, NaN
-
-    @property
-    def width(self) -> int:
-        return len(self.bin_of_slot)
-
-    @property
-    def key(self) -> FeatureKey:
-        return key(self.feature)
 
 
 class DriftTracker:
     """Counters of all features of one reference, in columns of `schema`."""
 
+    cells = np.uint32
+
     def __init__(self, reference: Reference, schema: Schema, settings: ModelSettings, version: str) -> None:
         self.reference = reference
         self.settings = settings
         self.version = version
-        self.features = tuple(
-            _plan_numeric(feature, schema, settings)
-            if isinstance(feature, Numeric)
-            else _plan_categorical(feature, schema, settings)
-            for feature in reference.features
-        )
+        self.features = tuple(plan_feature(feature, schema, settings) for feature in reference.features)
         self._starts = _starts([plan.width for plan in self.features])
         self.width = sum(plan.width for plan in self.features)
         self._series: dict[str, tuple[Series, ...]] = {}
@@ -223,11 +180,11 @@ class DriftTracker:
 
     def bin_counts(self, counts: Counts) -> Counts:
         """Counts of every exported bin."""
-        return _sum_by(self._bin_of_slot, counts, len(self.bins))
+        return sum_by(self._bin_of_slot, counts, len(self.bins))
 
     def fault_counts(self, counts: Counts) -> Counts:
         """Counts of every fault [features, faults]."""
-        sums = _sum_by(self._fault_of_slot, counts, len(self.features) * len(FAULTS) + 1)
+        sums = sum_by(self._fault_of_slot, counts, len(self.features) * len(FAULTS) + 1)
         return sums[:-1].reshape(len(self.features), len(FAULTS))
 
     def totals(self, counts: Counts) -> Counts:
@@ -376,114 +333,12 @@ def read(tracker: DriftTracker, counts: Counts) -> DriftReadout:
     )
 
 
-def _plan_numeric(feature: Numeric, schema: Schema, settings: ModelSettings) -> FeaturePlan:
-    cell_bin = psi_bins(feature)
-    counts = _sum_by(cell_bin, np.array(feature.cells), len(feature.bins))
-    least = _least(feature, settings)
-    constant = len(feature.knots) == 1 and len(feature.bins) == 3
-    if not constant:
-        merged = bins.merge_small(counts, least)
-        cell_bin = merged[cell_bin]
-        counts = _sum_by(cell_bin, np.array(feature.cells), int(merged.max()) + 1)
-    knots = np.array(feature.knots)
-    # A bin that ends with an "equal" cell is closed by that knot; one that ends between knots by the next knot.
-    ends = np.flatnonzero(np.diff(cell_bin))
-    uppers = [*knots[np.minimum(ends // 2, len(knots) - 1)].tolist(), np.inf]
-    width = max(2, len(str(len(counts) - 1)))
-    exported = [
-        Bin(f"{i:0{width}d}", int(count), bool(count > 0), upper)
-        for i, (count, upper) in enumerate(zip(counts, uppers, strict=True))
-    ]
-    missing, invalid = _special_bins(feature.missing, feature.wrong_type + feature.non_finite, least)
-    first = len(exported)
-    n_cells = len(cell_bin)
-    fault_of_cell = np.full(n_cells, -1)
-    fault_of_cell[[0, -1]] = FAULTS.index("out_of_range")
-    return FeaturePlan(
-        feature=feature,
-        column=schema.numeric.index(key(feature)),
-        threshold=settings.threshold(key(feature)),
-        bins=(*exported, missing, invalid),
-        bin_of_slot=np.concatenate(([first + 1], cell_bin, [first + 1, first])),
-        fault_of_slot=np.concatenate(
-            (
-                [FAULTS.index("wrong_type")],
-                fault_of_cell,
-                [FAULTS.index("non_finite"), FAULTS.index("missing")],
-            )
-        ),
-        slot_of_code=np.zeros(0, np.int64),
-        search=np.concatenate(([-np.inf], knots, [np.inf, np.nan])),
-    )
-
-
-def _plan_categorical(feature: Categorical, schema: Schema, settings: ModelSettings) -> FeaturePlan:
-    least = _least(feature, settings)
-    column = schema.categorical.index(key(feature))
-    kept = [i for i, count in enumerate(feature.counts) if count >= least]
-    other_count = feature.values - sum(feature.counts[i] for i in kept)
-    missing, invalid = _special_bins(feature.missing, feature.wrong_type, least)
-    other, unseen, invalid_at, missing_at = range(len(kept), len(kept) + 4)
-    slot_of_text = dict.fromkeys((*feature.categories, *feature.others), other)
-    slot_of_text |= {feature.categories[i]: slot for slot, i in enumerate(kept)}
-    unknown = unseen if feature.others_complete else other
-    vocabulary = schema.vocabularies[column]
-    slot_of_code = np.full(max((code for code in vocabulary.values()), default=-1) + 1 + 3, unknown)
-    for value, code in vocabulary.items():
-        if isinstance(value, str) and code >= 0 and value in slot_of_text:
-            slot_of_code[code] = slot_of_text[value]
-    slot_of_code[-3:] = (unknown, invalid_at, missing_at)
-    return FeaturePlan(
-        feature=feature,
-        column=column,
-        threshold=settings.threshold(key(feature)),
-        bins=(
-            *(Bin(_category_label(feature.categories[i]), feature.counts[i], True) for i in kept),
-            Bin("other", other_count, other_count > 0),
-            Bin("unseen", 0, False),
-            invalid,
-            missing,
-        ),
-        bin_of_slot=np.arange(len(kept) + 4),
-        fault_of_slot=np.array(
-            [-1] * (len(kept) + 1) + [FAULTS.index(name) for name in ("unseen", "wrong_type", "missing")]
-        ),
-        slot_of_code=slot_of_code,
-        search=np.zeros(0),
-    )
-
-
-def _least(feature: Feature, settings: ModelSettings) -> float:
-    """Reference count below which a bin would expect too few of the smallest window that gets a verdict."""
-    invalid = feature.wrong_type + (feature.non_finite if isinstance(feature, Numeric) else 0)
-    rows = feature.values + feature.missing + invalid
-    return rows * thresholds.EXPECTED_PER_BIN.value / max(settings.min_samples, 1)
-
-
-def _special_bins(missing: int, invalid: int, least: float) -> tuple[Bin, Bin]:
-    return (
-        Bin("missing", missing, missing >= max(least, 1)),
-        Bin("invalid", invalid, invalid >= max(least, 1)),
-    )
-
-
-def _category_label(text: str) -> str:
-    if len(text.encode()) <= CATEGORY_BYTES:
-        return f"={text}"
-    return f"=sha256:{hashlib.sha256(text.encode()).hexdigest()[:16]}"
-
-
 def _names(plan: FeaturePlan) -> dict[str, str]:
     return {"kind": plan.key.kind, "feature": plan.key.name}
 
 
 def _starts(widths: list[int]) -> Counts:
     return np.cumsum([0, *widths[:-1]], dtype=np.int64) if widths else np.zeros(0, np.int64)
-
-
-def _sum_by(number: Counts, counts: Counts, length: int) -> Counts:
-    """Sums of counts by number. Exact: doubles hold integers up to 2^53."""
-    return np.bincount(number, weights=counts, minlength=length).astype(np.int64)
 
 
 def _count(target: Counts, slots: Counts, group: Counts | None) -> None:

@@ -132,12 +132,14 @@ def category_spellings(text: str) -> list[object]:
     spellings: list[object] = [text]
     if text in ("true", "false"):
         spellings += [text == "true", text.capitalize(), text.upper()]
-    try:
-        number = float(text)
-    except ValueError:
-        return spellings
-    if category_text(number) == text:
-        spellings.append(number)  # hashes like the int and, for 0 and 1, like the bool
+    for kind in (int, float):  # an id of 64 bits is no float
+        try:
+            number = kind(text)
+        except ValueError:
+            continue
+        if category_text(number) == text:
+            spellings.append(number)  # equal numbers hash alike, whatever their type; so do, for 0 and 1, the bools
+            break
     return spellings
 
 

@@ -5,25 +5,24 @@ thousand can be counted at once; a tick counts the rest. What a model name or ve
 unconfigured models and surplus versions are turned away once their places are taken, and counted as dropped.
 """
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any
 
-import dataclasses
 import numpy as np
 
 from exporter.catalog import thresholds
-from exporter.monitor.drift import SORT_ROWS, DriftTracker
-from exporter.monitor.events import Batch, Decoded, Rows, Schema
+from exporter.monitor.drift import DriftTracker
+from exporter.monitor.events import Batch, Decoded, Schema
 from exporter.monitor.feed import SourceFeed
 from exporter.monitor.learner import Learner
-from exporter.monitor.panes import OUTSIDE, PaneRing, Watermarks, Window
+from exporter.monitor.panes import OUTSIDE
 from exporter.monitor.reference import Reference, schema_of
 from exporter.monitor.settings import ModelSettings
 from exporter.monitor.snapshot import ModelView, Snapshot
-from exporter.monitor.tracker import Tracker
 from exporter.monitor.traffic import TrafficTracker
+from exporter.monitor.versions import ModelState, Pending
 from exporter.stats import Counts
 
 TRACKERS = (TrafficTracker, DriftTracker)
@@ -33,112 +32,6 @@ FLUSH_ROWS = 8192
 """Rows that wait to be counted together: enough for the sorting route, and at most about 3 ms of work at once."""
 
 _STATE = 1
-
-
-T = TypeVar("T", bound=Tracker)
-
-
-class Counted(Generic[T]):
-    """A tracker with its lifetime sums and its window."""
-
-    def __init__(self, tracker: T, window: Window) -> None:
-        self.tracker = tracker
-        self.lifetime: Counts = np.zeros(tracker.width, np.int64)
-        self.ring = PaneRing(window, tracker.width)
-
-    def add(self, rows: Rows, panes: Counts) -> None:
-        """Count rows whose group is an index into `panes`."""
-        sums = np.zeros((rows.groups, self.tracker.width), np.int64)
-        self.tracker.add(sums, rows)
-        self.lifetime += sums.sum(axis=0) if rows.groups > 1 else sums[0]
-        for pane, counts in zip(panes.tolist(), sums, strict=True):
-            if pane != OUTSIDE:
-                self.ring.add(pane, counts)
-
-
-@dataclass(slots=True)
-class Pending:
-    """Columns of rows that are not counted yet, and their panes."""
-
-    batch: Batch
-    rows: Counts | slice
-    pane: Counts
-
-
-@dataclass(slots=True)
-class VersionState:
-    """One version of a model against one reference (or none)."""
-
-    version: str
-    traffic: Counted[TrafficTracker]
-    drift: Counted[DriftTracker] | None
-    reference: Reference | None
-    learner: Learner | None
-    first_seen: float
-    last_seen: float
-    last_prediction: float | None = None
-    pending: list[Pending] = field(default_factory=list)
-
-    @property
-    def counted(self) -> tuple[Counted[Any], ...]:
-        return (self.traffic,) if self.drift is None else (self.traffic, self.drift)
-
-
-class ModelState:
-    """One model: its references, the columns they need, its watermarks and versions."""
-
-    def __init__(self, settings: ModelSettings, references: Sequence[Reference] = ()) -> None:
-        self.settings = settings
-        self.references = tuple(references)
-        self.schema = schema_of(self.references) if references else Schema()
-        self.watermarks = Watermarks(settings.window)
-        self.versions: dict[str, VersionState] = {}
-
-    def reference_for(self, version: str) -> Reference | None:
-        """The version's own reference, else the default one: of the configured version, else the newest."""
-        if not self.references:
-            return None
-        own = [reference for reference in self.references if reference.version == version]
-        default = [reference for reference in self.references if reference.version == self.settings.version]
-        return max(own or default or self.references, key=lambda reference: reference.created)
-
-    def open(self, version: str, now: float) -> VersionState | None:
-        """The state of a version; a new one needs a place. None when all places are taken by versions in use."""
-        state = self.versions.get(version)
-        if state is None:
-            if len(self.versions) >= thresholds.VERSION_LIMIT.count and not self._is_known(version):
-                idle = [
-                    name
-                    for name, other in self.versions.items()
-                    if not self._is_known(name) and other.last_seen < now - self.settings.window.seconds
-                ]
-                if not idle:
-                    return None
-                del self.versions[min(idle, key=lambda name: self.versions[name].last_seen)]
-            state = self.versions[version] = self.start(version, now)
-        return state
-
-    def start(self, version: str, now: float) -> VersionState:
-        """An empty state for a version."""
-        window = self.settings.window
-        reference = self.reference_for(version)
-        learns = reference is None and self.settings.learn is not None
-        return VersionState(
-            version=version,
-            traffic=Counted(TrafficTracker(self.settings, version), window),
-            drift=None if reference is None else self.drift(reference, version),
-            reference=reference,
-            learner=Learner(self.settings, version) if learns else None,
-            first_seen=now,
-            last_seen=now,
-        )
-
-    def drift(self, reference: Reference, version: str) -> Counted[DriftTracker]:
-        """Empty drift counters against a reference."""
-        return Counted(DriftTracker(reference, self.schema, self.settings, version), self.settings.window)
-
-    def _is_known(self, version: str) -> bool:
-        return version == self.settings.version or any(version == known.version for known in self.references)
 
 
 class Fleet:
@@ -214,7 +107,7 @@ class Fleet:
         return dropped
 
     def _observe_batch(self, batch: Batch, feed: SourceFeed, dropped: Counter[str], now: float) -> None:
-        model = self._open(batch.model, now)
+        model = self._open(batch.model)
         if model is None:
             dropped["model_limit"] += len(batch)
             return
@@ -244,7 +137,7 @@ class Fleet:
                 chosen = range(len(batch)) if isinstance(rows, slice) else rows.tolist()
                 state.learner.observe([batch.raw[i] for i in chosen])
 
-    def _open(self, name: str, now: float) -> ModelState | None:
+    def _open(self, name: str) -> ModelState | None:
         model = self._models.get(name)
         if model is None:
             others = [other for other in self._models.values() if not other.settings.configured]
@@ -293,15 +186,8 @@ class Fleet:
     def _flush(self) -> None:
         """Count every waiting row."""
         for model in self._models.values():
-            end = model.watermarks.end
             for state in model.versions.values():
-                for counted in state.counted:
-                    counted.ring.advance(end)
-                if state.pending:
-                    for rows, panes in _grouped(state.pending):
-                        for counted in state.counted:
-                            counted.add(rows, panes)
-                    state.pending.clear()
+                state.count(model.watermarks.end)
         self._waiting = 0
 
     # ---- snapshots out ---------------------------------------------------------------------------------------------
@@ -323,7 +209,7 @@ class Fleet:
         settings, end = model.settings, model.watermarks.end
         newest_first = sorted(
             model.versions.values(),
-            key=lambda state: (model._is_known(state.version), state.first_seen),
+            key=lambda state: (model.is_known(state.version), state.first_seen),
             reverse=True,
         )
         for place, state in enumerate(newest_first):
@@ -371,14 +257,7 @@ class Fleet:
                 target = model.open(version, source.first_seen)
                 if target is None:
                     raise ValueError(f"no place for version {version} of {name}")
-                target.last_seen = max(target.last_seen, source.last_seen)
-                if source.last_prediction is not None:
-                    target.last_prediction = max(
-                        source.last_prediction, target.last_prediction or source.last_prediction
-                    )
-                for ours, added in zip(target.counted, source.counted, strict=True):
-                    ours.lifetime += added.lifetime
-                    ours.ring.merge(added.ring)
+                target.merge(source)
         for source_name, feed in other._feeds.items():
             self._feeds.setdefault(source_name, SourceFeed()).merge(feed)
 
@@ -395,8 +274,9 @@ class Fleet:
             "state": _STATE,
             "models": {
                 name: {
+                    "window": [model.settings.window.pane_s, model.settings.window.panes],
                     "watermarks": model.watermarks.dump(),
-                    "versions": {version: _dump_version(state) for version, state in model.versions.items()},
+                    "versions": {version: state.dump() for version, state in model.versions.items()},
                 }
                 for name, model in self._models.items()
             },
@@ -404,57 +284,19 @@ class Fleet:
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        """Take over a state made by `dump` into a fleet that has seen nothing. Counts against other references are left."""
+        """Take over a state made by `dump` into a fleet that has seen nothing.
+
+        What other settings have made meaningless is left: counts against other references, panes of another length.
+        """
         for name, dumped in state["models"].items():
-            model = self._open(name, 0.0)
+            model = self._open(name)
             if model is None:
                 continue
-            model.watermarks.load(dumped["watermarks"])
+            same_window = dumped["window"] == [model.settings.window.pane_s, model.settings.window.panes]
+            if same_window:
+                model.watermarks.load(dumped["watermarks"])
             for version, values in dumped["versions"].items():
                 target = model.versions[version] = model.start(version, values["first_seen"])
-                _load_version(target, values)
+                target.load(values, same_window=same_window)
         for source, values in state["feeds"].items():
             self._feeds.setdefault(source, SourceFeed()).load(values)
-
-
-def _grouped(pending: Sequence[Pending]) -> Iterator[tuple[Rows, Counts]]:
-    """Waiting rows joined and grouped by pane, as few blocks as is fast: see monitor.drift for the two routes."""
-    pane = _joined([waiting.pane for waiting in pending])
-    numeric = _joined([waiting.batch.numeric[waiting.rows] for waiting in pending])
-    codes = _joined([waiting.batch.codes[waiting.rows] for waiting in pending])
-    latency_s = _joined([waiting.batch.latency_s[waiting.rows] for waiting in pending])
-    error = _joined([waiting.batch.error[waiting.rows] for waiting in pending])
-    if pane.min() == pane.max():
-        yield Rows(numeric, codes, latency_s, error, None, 1), pane[:1]
-        return
-    panes, group = np.unique(pane, return_inverse=True)
-    if len(pane) < SORT_ROWS * len(panes):
-        yield Rows(numeric, codes, latency_s, error, group, len(panes)), panes
-        return
-    for index in range(len(panes)):
-        rows = group == index
-        yield Rows(numeric[rows], codes[rows], latency_s[rows], error[rows], None, 1), panes[index : index + 1]
-
-
-def _joined(parts: list[Any]) -> Any:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-def _dump_version(state: VersionState) -> dict[str, Any]:
-    return {
-        "reference": None if state.reference is None else state.reference.id,
-        "first_seen": state.first_seen,
-        "last_seen": state.last_seen,
-        "last_prediction": state.last_prediction,
-        "counted": [{"lifetime": counted.lifetime.tobytes(), "ring": counted.ring.dump()} for counted in state.counted],
-    }
-
-
-def _load_version(state: VersionState, values: dict[str, Any]) -> None:
-    state.last_seen = values["last_seen"]
-    state.last_prediction = values["last_prediction"]
-    same_reference = values["reference"] == (None if state.reference is None else state.reference.id)
-    for place, (counted, dumped) in enumerate(zip(state.counted, values["counted"], strict=False)):
-        if place == 0 or same_reference:
-            counted.lifetime[:] = np.frombuffer(dumped["lifetime"], np.int64)
-            counted.ring.load(dumped["ring"])

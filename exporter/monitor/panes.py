@@ -77,7 +77,8 @@ class Watermarks:
         if known is not None:
             running = np.maximum(running, known.watermark)
         newest = float(running[-1])
-        if np.isfinite(newest):
+        # A partition that brings nothing but the future stays as it was, and becomes idle.
+        if np.isfinite(newest) and not (any_future and future.all()):
             self.partitions[partition] = Partition(newest, now)
         panes = np.floor(time / pane_s)
         outside = panes < np.floor(running / pane_s) - thresholds.ALLOWED_LATENESS_PANES.value
@@ -140,14 +141,14 @@ class Watermarks:
 class PaneRing:
     """Counts by pane, and their sum over the window.
 
-    Rows of the ring are uint32 and reused; the running sum is exact because counts are integers: a pane is added when
-    the window's end reaches it and subtracted when it leaves.
+    Rows of the ring are reused, and uint32 unless a tracker sums more than ones (`cells`); the running sum is exact
+    because counts are integers: a pane is added when the window's end reaches it and subtracted when it leaves.
     """
 
-    def __init__(self, window: Window, width: int) -> None:
+    def __init__(self, window: Window, width: int, cells: type[np.integer[Any]] = np.uint32) -> None:
         self.window = window
         self.running: Counts = np.zeros(width, np.int64)
-        self._rows: NDArray[np.uint32] = np.zeros((window.panes + window.ahead + 1, width), np.uint32)
+        self._rows: NDArray[Any] = np.zeros((window.panes + window.ahead + 1, width), cells)
         self._row_of: dict[int, int] = {}
         self._free = list(range(len(self._rows)))
         self._end = OUTSIDE
@@ -176,7 +177,7 @@ class PaneRing:
         row = self._row_of.get(pane)
         if row is None:
             row = self._row_of[pane] = self._free.pop()
-        # Same-kind casting: counts of one flush are far below 2^32.
+        # Unsafe only in name: counts of a pane are far below 2^32, and sums of more than ones have wider cells.
         np.add(self._rows[row], counts, out=self._rows[row], casting="unsafe")
         if pane <= self._end:
             self.running += counts
@@ -197,4 +198,4 @@ class PaneRing:
         """Take over a state made by `dump` into an empty ring."""
         self._end = state["end"]
         for pane, counts in state["panes"].items():
-            self.add(int(pane), np.frombuffer(counts, np.uint32).astype(np.int64))
+            self.add(int(pane), np.frombuffer(counts, self._rows.dtype).astype(np.int64))

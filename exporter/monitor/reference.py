@@ -207,17 +207,19 @@ def decode(document: bytes) -> Reference:
     """Read a document made by `encode`. Raises BadReference: not JSON, another schema, a broken hash, inconsistent."""
     try:
         schema = msgspec.json.decode(document, type=dict[str, msgspec.Raw]).get("schema")
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BadReference(f"not a reference: {error}") from None
     if schema is None or bytes(schema) != b"%d" % SCHEMA:
         found = "none" if schema is None else bytes(schema).decode(errors="replace")[:20]
         raise BadReference(f"schema {SCHEMA} expected, found {found}: rebuild it with `reference build`")
     try:
         reference = msgspec.json.decode(document, type=Reference)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BadReference(f"not a reference: {error}") from None
     if reference.id != _content_hash(reference):
         raise BadReference(f"content does not match its id {reference.id}: the file was damaged or edited")
+    if len({key(feature) for feature in reference.features}) != max(len(reference.features), 1):
+        raise BadReference("no feature, or one twice")
     for feature in reference.features:
         _check(feature)
     return reference

@@ -15,8 +15,9 @@ import numpy as np
 from exporter.catalog import metrics
 from exporter.catalog.metric import Metric, Sample
 from exporter.monitor import freshness
-from exporter.monitor.drift import DriftReadout, DriftTracker, FeaturePlan, read
+from exporter.monitor.drift import DriftReadout, DriftTracker, read
 from exporter.monitor.feed import SourceFeed
+from exporter.monitor.plan import FeaturePlan
 from exporter.monitor.reference import Reference
 from exporter.monitor.settings import ModelSettings
 from exporter.monitor.traffic import TrafficReadout, TrafficTracker
@@ -163,7 +164,7 @@ class ModelView:
         yield metrics.DRIFT_MIN_SAMPLES.sample(settings.min_samples, **labels)
         yield metrics.DRIFTED_FEATURES_THRESHOLD.sample(settings.drifted_features_ratio, **labels)
         for quantile, seconds in settings.latency_objective_s.items():
-            yield metrics.LATENCY_OBJECTIVE.sample(seconds, **labels, quantile=quantile)
+            yield metrics.LATENCY_OBJECTIVE.sample(seconds, **labels, objective_quantile=quantile)
         if self.reference is None:
             # No feature is known yet; the prediction is the one that every model has.
             state = metrics.FEATURE_STATE.series(**labels, kind="output", feature="prediction", state=self.state)

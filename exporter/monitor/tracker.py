@@ -5,7 +5,9 @@ contract suite holds every tracker of `fleet.TRACKERS` to it.
 """
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Any, Protocol
+
+import numpy as np
 
 from exporter.catalog.metric import Sample
 from exporter.monitor.events import Rows
@@ -18,6 +20,11 @@ class Tracker(Protocol):
     @property
     def width(self) -> int:
         """Length of the count vector."""
+        ...
+
+    @property
+    def cells(self) -> type[np.integer[Any]]:
+        """What holds a pane's sums: uint32 for counts of rows, int64 for sums of larger numbers."""
         ...
 
     def add(self, sums: Counts, rows: Rows) -> None:

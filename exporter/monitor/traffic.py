@@ -28,6 +28,8 @@ _BOUNDS = np.array(LATENCY_BUCKETS_S)
 class TrafficTracker:
     """Vector: predictions | failures by reason | latency buckets and +Inf | sum in us | invalid latencies by reason."""
 
+    cells = np.int64  # an hour of microseconds nearly fills 32 bits
+
     def __init__(self, settings: ModelSettings, version: str) -> None:
         self.reasons = settings.error_reasons.names
         self.width = 1 + len(self.reasons) + len(_BOUNDS) + 1 + 1 + len(_INVALID)

@@ -12,7 +12,7 @@ from exporter.stats import Counts, Floats
 
 
 def psi_scale(n: Counts, m: Counts) -> Floats:
-    """c = 1/n + 1/m; infinite where a sample is empty."""
+    """C = 1/n + 1/m; infinite where a sample is empty."""
     with np.errstate(divide="ignore"):
         return 1 / n.astype(np.float64) + 1 / m.astype(np.float64)
 

@@ -73,7 +73,7 @@ def test_needed_samples_quoted_by_the_default_of_min_samples():
 
 
 @given(
-    st.floats(0, 1),
+    st.floats(1e-6, 1),
     st.floats(0, 0.5),
     st.integers(100, 100_000),
     st.integers(100, 100_000),

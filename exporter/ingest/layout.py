@@ -1,0 +1,235 @@
+"""How events of one model become columns: the layout of its schema, and a msgspec Struct with exactly its fields."""
+
+import math
+import struct
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import repeat
+from typing import Any
+
+import msgspec
+import numpy as np
+from msgspec.structs import astuple
+from numpy.typing import NDArray
+
+from exporter.ingest.fields import Fields, Path
+from exporter.ingest.timestamps import column_s
+from exporter.monitor.events import NO_ERROR, SCORE, UNSEEN, Codes, ErrorReasons, FeatureKey, Schema, category_text
+from exporter.stats import Floats
+
+
+@dataclass(slots=True)
+class Row:
+    """One event, leniently read."""
+
+    model: str
+    version: str
+    time: float
+    numeric: list[float]
+    codes: list[int]
+    latency_s: float
+    error: int
+    raw: Mapping[FeatureKey, object] | None
+
+
+@dataclass(slots=True)
+class Block:
+    """Columns of some rows of one model, in order."""
+
+    versions: Sequence[str]
+    time: Floats
+    numeric: Floats
+    codes: Codes
+    latency_s: Floats
+    error: NDArray[np.int16]
+    raw: Sequence[Mapping[FeatureKey, object]] | None
+
+
+class Layout:
+    """How events of one model become columns of its schema."""
+
+    def __init__(
+        self, model: str, schema: Schema, reasons: ErrorReasons, version: str, fields: Fields, *, learns: bool
+    ) -> None:
+        self.model = model
+        self.schema = schema
+        self.reasons = reasons
+        self.learns = learns
+        self.numeric_paths = [_path(fields, name) for name in schema.numeric]
+        self.categorical_paths = [_path(fields, name) for name in schema.categorical]
+        self._default_version = version
+
+    def version_text(self, version: object) -> str:
+        """The version as text; the configured one when the event names none. TypeError if it cannot be one."""
+        return category_text(version) or self._default_version
+
+    def lenient_block(self, rows: Collection[Row]) -> Block:
+        """Columns of leniently read rows."""
+        n = len(rows)
+        return Block(
+            versions=[row.version for row in rows],
+            time=np.array([row.time for row in rows], np.float64),
+            numeric=np.array([row.numeric for row in rows], np.float64).reshape(n, len(self.numeric_paths)),
+            codes=np.array([row.codes for row in rows], np.int32).reshape(n, len(self.categorical_paths)),
+            latency_s=np.array([row.latency_s for row in rows], np.float64),
+            error=np.array([row.error for row in rows], np.int16),
+            raw=[row.raw or {} for row in rows] if self.learns else None,
+        )
+
+
+class FastLayout:
+    """The Struct of a layout's events, and how a few hundred of them become columns."""
+
+    def __init__(self, layout: Layout, fields: Fields, *, event_time: bool) -> None:
+        self.layout = layout
+        self._fields = fields
+        self._event_time = event_time
+        self._tree = StructTree()
+        category = str | int | float | bool | None
+        for path in (*layout.numeric_paths, fields.latency_seconds):
+            self._tree.add(path, float | None, math.nan)
+        for path in (*layout.categorical_paths, fields.version):
+            self._tree.add(path, category, None)
+        self._tree.add(fields.error, str | None, None)
+        if event_time:
+            self._tree.add(fields.timestamp, datetime | float | None, None)
+        if fields.flat:
+            self._tree.add(fields.label, msgspec.Raw | None, None)
+        else:
+            self._tree.add_object(fields.features)
+        self.struct = self._tree.struct("Event", tag_field=fields.model[0], tag=layout.model)
+        self._no_features = None if fields.flat else self._tree.columns([self.struct()])[fields.features][0]
+
+    def doubtful(self, events: Sequence[Any]) -> list[int]:
+        """Indices of events to be read leniently: perhaps no prediction, or with an impossible timestamp."""
+        columns = self._tree.columns(events)
+        if self._fields.flat:
+            doubtful = np.array([label is not None for label in columns[self._fields.label]])
+        else:
+            doubtful = np.array([features is self._no_features for features in columns[self._fields.features]])
+        if self._event_time:
+            doubtful |= np.isnan(column_s(columns[self._fields.timestamp], 0.0))
+        return np.flatnonzero(doubtful).tolist()
+
+    def block(self, events: Sequence[Any], now: float) -> Block | None:
+        """Columns of decoded events; None if one of them is doubtful."""
+        n = len(events)
+        columns = self._tree.columns(events)
+        time = column_s(columns[self._fields.timestamp], now) if self._event_time else np.full(n, now)
+        if self._any_doubtful(columns) or np.isnan(time).any():
+            return None
+        layout = self.layout
+        codes = np.empty((n, len(layout.categorical_paths)), np.int32)
+        for place, (path, vocabulary) in enumerate(
+            zip(layout.categorical_paths, layout.schema.vocabularies, strict=True)
+        ):
+            codes[:, place] = list(map(vocabulary.get, columns[path], repeat(UNSEEN)))
+        numbers = b"".join([_doubles(columns[path]) for path in layout.numeric_paths])
+        errors = columns[self._fields.error]
+        reasons = layout.reasons
+        failed = [] if set(errors) == {None} else list(map(reasons.codes.get, errors, repeat(reasons.other)))
+        versions = columns[self._fields.version]
+        texts = {version: layout.version_text(version) for version in set(versions)}
+        return Block(
+            versions=list(texts.values()) * n if len(texts) == 1 else list(map(texts.__getitem__, versions)),
+            time=time,
+            numeric=np.frombuffer(numbers).reshape(-1, n).T,
+            codes=codes,
+            latency_s=np.frombuffer(_doubles(columns[self._fields.latency_seconds])),
+            error=np.array(failed, np.int16) if failed else np.full(n, NO_ERROR, np.int16),
+            raw=None,
+        )
+
+    def _any_doubtful(self, columns: Mapping[Path, Sequence[Any]]) -> bool:
+        """Whether some event lacks its object of features, or (where features lie flat) has a label."""
+        if self._fields.flat:
+            return any(label is not None for label in columns[self._fields.label])
+        return self._no_features in columns[self._fields.features]
+
+
+def join(blocks: list[Block]) -> Block:
+    if len(blocks) == 1:
+        return blocks[0]
+    return Block(
+        versions=[version for block in blocks for version in block.versions],
+        time=np.concatenate([block.time for block in blocks]),
+        numeric=np.concatenate([block.numeric for block in blocks]),
+        codes=np.concatenate([block.codes for block in blocks]),
+        latency_s=np.concatenate([block.latency_s for block in blocks]),
+        error=np.concatenate([block.error for block in blocks]),
+        raw=None if blocks[0].raw is None else [row for block in blocks for row in block.raw or ()],
+    )
+
+
+def take(block: Block, order: NDArray[np.intp]) -> Block:
+    return Block(
+        versions=[block.versions[i] for i in order],
+        time=block.time[order],
+        numeric=block.numeric[order],
+        codes=block.codes[order],
+        latency_s=block.latency_s[order],
+        error=block.error[order],
+        raw=None if block.raw is None else [block.raw[i] for i in order],
+    )
+
+
+class StructTree:
+    """Nested Structs from dotted paths; JSON keys can be anything, attributes are numbered."""
+
+    def __init__(self) -> None:
+        self._leaves: dict[str, tuple[Any, Any]] = {}
+        self._objects: dict[str, StructTree] = {}
+
+    def add(self, path: Path, kind: Any, default: Any) -> None:
+        """Declare a value at a path."""
+        head, *rest = path
+        if rest:
+            self._objects.setdefault(head, StructTree()).add(tuple(rest), kind, default)
+        else:
+            self._leaves[head] = (kind, default)
+
+    def add_object(self, path: Path) -> None:
+        """Declare an object at a path, even if nothing is wanted of it."""
+        head, *rest = path
+        child = self._objects.setdefault(head, StructTree())
+        if rest:
+            child.add_object(tuple(rest))
+
+    def struct(self, name: str, **options: Any) -> Any:
+        """The Struct type; an absent object is one fixed empty Struct. Raises ValueError for a value that is an object too."""
+        twice = self._leaves.keys() & self._objects.keys()
+        if twice:
+            raise ValueError(f"{min(twice)}: is a field itself and holds fields")
+        fields: list[Any] = [(f"f{i}", *leaf) for i, leaf in enumerate(self._leaves.values())]
+        for i, child in enumerate(self._objects.values()):
+            kind = child.struct(f"{name}{i}")
+            fields.append((f"o{i}", kind, kind()))
+        rename = {field[0]: key for field, key in zip(fields, (*self._leaves, *self._objects), strict=True)}
+        return msgspec.defstruct(name, fields, rename=rename, gc=False, eq=False, frozen=True, **options)
+
+    def columns(self, objects: Sequence[Any], prefix: Path = ()) -> dict[Path, Sequence[Any]]:
+        """Values by path, a sequence a path: transposing tuples is cheaper than fetching attributes one by one."""
+        paths = [(*prefix, key) for key in (*self._leaves, *self._objects)]
+        columns: dict[Path, Sequence[Any]] = dict(zip(paths, zip(*map(astuple, objects), strict=True), strict=True))
+        for key, child in self._objects.items():
+            path = (*prefix, key)
+            columns |= child.columns(columns[path], path)
+        return columns
+
+
+def _path(fields: Fields, name: FeatureKey) -> Path:
+    """Where an event carries a feature."""
+    if name.kind == "input":
+        return fields.feature(name.name)
+    if name.kind == "output":
+        return fields.prediction
+    return fields.score if name.name == SCORE else (*fields.scores, name.name)
+
+
+def _doubles(values: Sequence[float | None]) -> bytes:
+    """Numbers as native doubles; None is NaN."""
+    try:
+        return struct.pack(f"{len(values)}d", *values)
+    except struct.error:
+        return np.array(values, np.float64).tobytes()
