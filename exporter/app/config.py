@@ -201,7 +201,7 @@ def seconds(duration: Duration) -> float:
     return float(match[1]) * _UNITS_S[match[2]]
 
 
-class _Wrong(Exception):  # noqa: N818 - not an error by itself: becomes a ConfigError
+class _Wrong(Exception):
     """A value that the types allow and the meaning does not."""
 
 

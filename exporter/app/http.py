@@ -29,7 +29,7 @@ _JSON = "application/json"
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who may do what. A token that is None is not asked for; posting without one is for this machine only, or `insecure`."""
+    """Who may do what. Without a write token only this machine may post, unless `insecure`; reading is then open."""
 
     read_token: str | None = None
     write_token: str | None = None

@@ -1,5 +1,6 @@
 """What commands print for people."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -86,11 +87,11 @@ def _note(view: ModelView, place: int, state: str) -> str:
 
 
 def _number(value: float) -> str:
-    return "" if value != value else f"{value:.4f}"  # noqa: PLR0124 - NaN
+    return "" if math.isnan(value) else f"{value:.4f}"
 
 
 def _p(value: float) -> str:
-    if value != value:  # noqa: PLR0124 - NaN
+    if math.isnan(value):
         return ""
     if value == 0:
         return "<1e-300"

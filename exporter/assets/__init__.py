@@ -1,1 +1,1 @@
-"""Generated files, made from the vocabulary alone and committed; `python -m exporter.assets --check` proves them current."""
+"""Generated files, made from the vocabulary alone and committed; `python -m exporter.assets --check` proves them."""

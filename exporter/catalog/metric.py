@@ -1,4 +1,4 @@
-"""What a metric is. A sample can only be made from a declared metric with exactly its labels, so a typo is a TypeError."""
+"""What a metric is. A sample is only made from a declared metric with exactly its labels, so a typo is a TypeError."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,6 +28,7 @@ class Series:
     text: str
 
     def __call__(self, value: float) -> "Sample":
+        """A sample of this series."""
         return Sample(self, value)
 
 
@@ -99,8 +100,8 @@ class HistogramSeries:
 
 def format_float(value: float) -> str:
     """A number as Prometheus writes it: `+Inf`, `NaN`, integers without exponent where they are exact."""
-    if value != value:
+    if math.isnan(value):
         return "NaN"
-    if value in (math.inf, -math.inf):
+    if math.isinf(value):
         return "+Inf" if value > 0 else "-Inf"
     return repr(float(value))

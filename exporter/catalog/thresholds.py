@@ -22,7 +22,7 @@ PSI_THRESHOLD = Default(
     "psi",
     0.1,
     "",
-    "Effect size that is worth a look; the customary lower band. It never alerts alone: the critical value must be passed too.",
+    "Effect size that is worth a look, the customary lower band. It never alerts alone: the critical value counts too.",
 )
 ALPHA = Default(
     "alpha",
@@ -53,7 +53,7 @@ WINDOW_PANES = Default(
     "window_panes",
     60,
     "panes",
-    "A window slides in steps of a sixtieth of its length; with 128 pane slots that leaves room for partitions that run ahead.",
+    "A window slides in steps of a sixtieth; 128 pane slots leave room for partitions that run ahead.",
 )
 ALLOWED_LATENESS_PANES = Default(
     "allowed_lateness",
@@ -86,7 +86,7 @@ NUMERIC_SHARE = Default(
     "numeric_share",
     0.95,
     "ratio",
-    "A column is numeric when at least this share of its values are numbers: a stray text must not turn it categorical.",
+    "A column is numeric when this share of its values are numbers: a stray text must not turn it categorical.",
 )
 TOP_CATEGORIES = Default(
     "top_categories", 30, "categories", "Categories with a bin of their own; the rest of the reference is `other`."
@@ -107,7 +107,7 @@ FAULT_TOLERANCE = Default(
     "fault_tolerance",
     0.01,
     "ratio",
-    "A rate of missing, invalid, out-of-range or unseen values is a fault when its 99.9 % lower bound is this far above the reference.",
+    "A rate of bad values is a data fault when its 99.9 % lower bound is this far above the reference's rate.",
 )
 SERIES_LIMIT = Default(
     "series_limit", 20_000, "series", "What one exporter may cost a Prometheus; about 2 MB a scrape before compression."

@@ -1,5 +1,6 @@
 """Distributions to look at: reference and window over the same bars, from the counters that the scores use."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -53,15 +54,22 @@ def _histogram(knots: Floats, reference: Counts, cells: Counts) -> dict[str, Any
     low, high = knots[tail], knots[-1 - tail]
     if not low < high:
         low, high = knots[0], knots[-1]
-    edges = np.linspace(low, high, BARS + 1)
+    step = _round_step((high - low) / BARS)
+    edges = np.arange(np.floor(low / step), np.ceil(high / step) + 1) * step
     inner = edges[1:-1]
-    labels = [f"< {inner[0]:.4g}", *(f"{a:.4g} to {b:.4g}" for a, b in zip(inner, inner[1:], strict=False))]
+    labels = [f"< {inner[0]:.4g}", *(f"{a:.4g} to {b:.4g}" for a, b in pairwise(inner))]
     return {
         "labels": [*labels, f"\N{GREATER-THAN OR EQUAL TO} {inner[-1]:.4g}"],
         "edges": edges.tolist(),
         "reference": _bars(knots, reference, inner),
         "current": _bars(knots, cells, inner),
     }
+
+
+def _round_step(step: float) -> float:
+    """The next larger 1, 2, 2.5 or 5 times a power of ten."""
+    scale = 10.0 ** np.floor(np.log10(step))
+    return float(next(factor for factor in (1, 2, 2.5, 5, 10) if factor * scale >= step * (1 - 1e-9)) * scale)
 
 
 def _bars(knots: Floats, cells: Counts, inner: Floats) -> list[float] | None:

@@ -153,6 +153,7 @@ def _features(view: ModelView, readout: DriftReadout, points: Sequence[Point]) -
             **feature_scores(view, readout, place),
             "type": "numeric" if isinstance(plan.feature, Numeric) else "categorical",
             "min_samples": view.settings.min_samples,
+            "alpha": view.settings.alpha,
             "faults": [
                 {
                     "reason": fault.reason,

@@ -1,7 +1,7 @@
 """Files as a source: JSON lines and CSV, followed through rotation and truncation if asked to; Parquet once.
 
 The file is one partition. A line counts once its line break is there; an unfinished one waits, and is taken as it is at
-the end of a file that is not followed, or of one that was rotated away. CSV cells that hold line breaks need `follow: false`.
+the end of a file that is not followed, or of one that was rotated away. A cell of CSV must not hold line breaks here.
 """
 
 import os
@@ -58,7 +58,7 @@ class FileSource:
         return self._trouble
 
     async def run(self, sink: Sink, resume: Positions) -> None:
-        """Deliver lines in order; returns at the end of a file that is not followed. Raises Unavailable if it cannot be read."""
+        """Deliver lines in order; returns at the end of a file that is not followed. Raises Unavailable."""
         if self._format == "parquet":
             await self._run_parquet(sink)
             return

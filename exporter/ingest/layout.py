@@ -15,8 +15,20 @@ from numpy.typing import NDArray
 
 from exporter.ingest.fields import Fields, Path
 from exporter.ingest.timestamps import column_s
-from exporter.monitor.events import NO_ERROR, SCORE, UNSEEN, Codes, ErrorReasons, FeatureKey, Schema, category_text
+from exporter.monitor.events import (
+    NO_ERROR,
+    SCORE,
+    UNSEEN,
+    Codes,
+    ErrorReasons,
+    FeatureKey,
+    Schema,
+    category_text,
+    is_text,
+)
 from exporter.stats import Floats
+
+NAME_LIMIT = 128
 
 
 @dataclass(slots=True)
@@ -64,6 +76,12 @@ class Layout:
         """The version as text; the configured one when the event names none. TypeError if it cannot be one."""
         return category_text(version) or self._default_version
 
+    def clashes(self, fields: Fields) -> bool:
+        """Whether one path is asked for twice."""
+        own = (fields.model, fields.version, fields.timestamp, fields.latency_seconds, fields.error, fields.label)
+        paths = (*self.numeric_paths, *self.categorical_paths, *own)
+        return len(set(paths)) < len(paths)
+
     def lenient_block(self, rows: Collection[Row]) -> Block:
         """Columns of leniently read rows."""
         n = len(rows)
@@ -86,11 +104,11 @@ class FastLayout:
         self._fields = fields
         self._event_time = event_time
         self._tree = StructTree()
-        category = str | int | float | bool | None
         for path in (*layout.numeric_paths, fields.latency_seconds):
             self._tree.add(path, float | None, math.nan)
-        for path in (*layout.categorical_paths, fields.version):
-            self._tree.add(path, category, None)
+        for path in layout.categorical_paths:
+            self._tree.add(path, str | int | float | bool | None, None)
+        self._tree.add(fields.version, str | int | float | None, None)  # `true` and 1 are one key, but two versions
         self._tree.add(fields.error, str | None, None)
         if event_time:
             self._tree.add(fields.timestamp, datetime | float | None, None)
@@ -102,12 +120,15 @@ class FastLayout:
         self._no_features = None if fields.flat else self._tree.columns([self.struct()])[fields.features][0]
 
     def doubtful(self, events: Sequence[Any]) -> list[int]:
-        """Indices of events to be read leniently: perhaps no prediction, or with an impossible timestamp."""
+        """Indices of events to be read leniently: perhaps no prediction, or an impossible timestamp or version."""
         columns = self._tree.columns(events)
+        texts = self._version_texts(columns)
+        doubtful = np.array([not is_name(texts[version]) for version in columns[self._fields.version]])
         if self._fields.flat:
-            doubtful = np.array([label is not None for label in columns[self._fields.label]])
+            doubtful |= np.array([label is not None for label in columns[self._fields.label]])
+            doubtful[self._empty(columns)] = True
         else:
-            doubtful = np.array([features is self._no_features for features in columns[self._fields.features]])
+            doubtful |= np.array([features is self._no_features for features in columns[self._fields.features]])
         if self._event_time:
             doubtful |= np.isnan(column_s(columns[self._fields.timestamp], 0.0))
         return np.flatnonzero(doubtful).tolist()
@@ -117,7 +138,8 @@ class FastLayout:
         n = len(events)
         columns = self._tree.columns(events)
         time = column_s(columns[self._fields.timestamp], now) if self._event_time else np.full(n, now)
-        if self._any_doubtful(columns) or np.isnan(time).any():
+        texts = self._version_texts(columns)
+        if self._any_doubtful(columns) or np.isnan(time).any() or not all(map(is_name, texts.values())):
             return None
         layout = self.layout
         codes = np.empty((n, len(layout.categorical_paths)), np.int32)
@@ -130,7 +152,6 @@ class FastLayout:
         reasons = layout.reasons
         failed = [] if set(errors) == {None} else list(map(reasons.codes.get, errors, repeat(reasons.other)))
         versions = columns[self._fields.version]
-        texts = {version: layout.version_text(version) for version in set(versions)}
         return Block(
             versions=list(texts.values()) * n if len(texts) == 1 else list(map(texts.__getitem__, versions)),
             time=time,
@@ -142,10 +163,21 @@ class FastLayout:
         )
 
     def _any_doubtful(self, columns: Mapping[Path, Sequence[Any]]) -> bool:
-        """Whether some event lacks its object of features, or (where features lie flat) has a label."""
+        """Whether some event lacks its object of features, or (where features lie flat) all of them or has a label."""
         if self._fields.flat:
-            return any(label is not None for label in columns[self._fields.label])
+            return any(label is not None for label in columns[self._fields.label]) or bool(self._empty(columns))
         return self._no_features in columns[self._fields.features]
+
+    def _empty(self, columns: Mapping[Path, Sequence[Any]]) -> list[int]:
+        """Indices of flat events without one known feature."""
+        rows: Sequence[int] = range(len(columns[self._fields.version]))
+        for path in (*self.layout.numeric_paths, *self.layout.categorical_paths):
+            column = columns[path]
+            rows = [i for i in rows if column[i] is None or column[i] != column[i]]
+        return list(rows)
+
+    def _version_texts(self, columns: Mapping[Path, Sequence[Any]]) -> dict[Any, str]:
+        return {version: self.layout.version_text(version) for version in set(columns[self._fields.version])}
 
 
 def join(blocks: list[Block]) -> Block:
@@ -197,7 +229,7 @@ class StructTree:
             child.add_object(tuple(rest))
 
     def struct(self, name: str, **options: Any) -> Any:
-        """The Struct type; an absent object is one fixed empty Struct. Raises ValueError for a value that is an object too."""
+        """The Struct type; an absent object is one fixed empty Struct. ValueError for a value that is an object too."""
         twice = self._leaves.keys() & self._objects.keys()
         if twice:
             raise ValueError(f"{min(twice)}: is a field itself and holds fields")
@@ -216,6 +248,11 @@ class StructTree:
             path = (*prefix, key)
             columns |= child.columns(columns[path], path)
         return columns
+
+
+def is_name(text: str) -> bool:
+    """Whether a text from an event may name a model, a version or a feature."""
+    return 0 < len(text) <= NAME_LIMIT and text.isprintable() and is_text(text)
 
 
 def _path(fields: Fields, name: FeatureKey) -> Path:

@@ -5,11 +5,12 @@ and gives the reason where there is nothing to be saved.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from exporter.ingest.fields import Fields, at
-from exporter.ingest.layout import Layout, Row
+from exporter.ingest.layout import NAME_LIMIT, Layout, Row, is_name
 from exporter.ingest.timestamps import epoch_s
 from exporter.monitor.events import (
     MISSING,
@@ -22,12 +23,10 @@ from exporter.monitor.events import (
     ErrorReasons,
     FeatureKey,
     Schema,
-    is_text,
 )
 from exporter.monitor.reference import as_number
 
 MESSAGE_LIMIT_BYTES = 4 * 2**20
-NAME_LIMIT = 128
 UNKNOWN_VERSION = "unknown"
 
 _HUGE_DIGITS = 400  # longer integers are beyond any float; int() of them is slow
@@ -87,7 +86,7 @@ class LenientReader:
             model = self._default_model
         if model is None:
             return Refusal("missing_model", f"no {'.'.join(fields.model)}")
-        if not isinstance(model, str) or not _is_name(model):
+        if not isinstance(model, str) or not is_name(model):
             return Refusal(
                 "invalid_model", f"{'.'.join(fields.model)}: 1 to {NAME_LIMIT} printable characters expected", model
             )
@@ -97,7 +96,7 @@ class LenientReader:
             version_text = layout.version_text(version)
         except TypeError:
             version_text = ""
-        if not _is_name(version_text):
+        if not is_name(version_text):
             return Refusal(
                 "invalid_version",
                 f"{'.'.join(fields.version)}: 1 to {NAME_LIMIT} printable characters expected",
@@ -160,7 +159,7 @@ class LenientReader:
         raw: dict[FeatureKey, object] = {}
         for kind, values in (("input", features), ("score", scores)):
             if isinstance(values, dict):
-                raw |= {FeatureKey(kind, name): value for name, value in values.items() if _is_name(name)}  # type: ignore[arg-type]
+                raw |= {FeatureKey(kind, name): value for name, value in values.items() if is_name(name)}  # type: ignore[arg-type]
         for key, path in (
             (FeatureKey("output", PREDICTION), fields.prediction),
             (FeatureKey("score", SCORE), fields.score),
@@ -174,13 +173,9 @@ class LenientReader:
 def _code(value: object, vocabulary: Mapping[object, int]) -> int:
     if not isinstance(value, str | int | float | None):
         return WRONG_TYPE
-    if value != value:
+    if isinstance(value, float) and math.isnan(value):
         return MISSING
     return vocabulary.get(value, UNSEEN)
-
-
-def _is_name(text: str) -> bool:
-    return 0 < len(text) <= NAME_LIMIT and text.isprintable() and is_text(text)
 
 
 def _parse_int(digits: str) -> int | float:

@@ -43,7 +43,7 @@ class NativeCodec:
         event_time: bool = True,
         log_values: bool = False,
     ) -> None:
-        """`event_time` False uses the arrival time and ignores timestamps. `default_model` serves events that name none."""
+        """Without `event_time` the arrival time counts. `default_model` is the model of events that name none."""
         self._fleet = fleet
         self._source = source
         self._fields = fields or Fields()
@@ -54,7 +54,8 @@ class NativeCodec:
 
     def decode(self, chunk: Chunk) -> Decoded:
         """Batches per model in arrival order, rejects with reasons, drops. Never raises on data."""
-        assert isinstance(chunk, Messages)
+        if not isinstance(chunk, Messages):
+            raise TypeError("a table is not for the native codec")
         if self._revision != self._fleet.revision:
             self._prepare()
         payloads, rejects, dropped = chunk.payloads, list[Reject](), Counter[str]()
@@ -105,7 +106,7 @@ class NativeCodec:
             try:
                 events = list(map(self._decode, payloads))
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                events = [self._one(payload) for payload in payloads]
+                events = [_attempt(self._decode, payload) for payload in payloads]
             kinds = set(map(type, events))
             if len(kinds) == 1 and (fast := self._fast.get(kinds.pop())) is not None:
                 block = fast.block(events, now)
@@ -115,13 +116,6 @@ class NativeCodec:
         else:
             events = [None] * len(payloads)
         yield from self._mixed(events, payloads, start, now, rejects, dropped)
-
-    def _one(self, payload: bytes) -> object:
-        assert self._decode is not None
-        try:
-            return self._decode(payload)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return None
 
     def _mixed(
         self,
@@ -183,3 +177,11 @@ class NativeCodec:
             schema=self._fleet.schema(model),
             raw=block.raw,
         )
+
+
+def _attempt(decode: Callable[[bytes], Any], payload: bytes) -> Any:
+    """The decoded event; None if it has to be read leniently."""
+    try:
+        return decode(payload)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None

@@ -14,7 +14,7 @@ Cells: TypeAlias = Sequence[object] | Floats
 
 @dataclass(frozen=True, slots=True)
 class Messages:
-    """Undecoded events of one partition. `time` is their arrival or record time; `position` where to resume after them."""
+    """Undecoded events of one partition. `time` is their arrival or record time, `position` where to resume after."""
 
     partition: str
     payloads: Sequence[bytes]

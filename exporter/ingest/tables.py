@@ -5,6 +5,7 @@ decision, not the cell's.
 """
 
 import csv
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -49,7 +50,8 @@ class TableCodec:
 
     def decode(self, chunk: Chunk) -> Decoded:
         """One batch; rows without a usable timestamp are rejected."""
-        assert isinstance(chunk, Table)
+        if not isinstance(chunk, Table):
+            raise TypeError("undecoded messages are not for the table codec")
         schema = self._fleet.schema(self._model)
         rejects = list(chunk.rejects)
         time = self._times(chunk)
@@ -143,7 +145,9 @@ def typed(values: Cells) -> Sequence[object]:
 
 def is_missing(value: object) -> bool:
     """None, NaN, or a text that stands for null."""
-    return value is None or value != value or (isinstance(value, str) and value in MISSING_TEXTS)  # noqa: PLR0124
+    if isinstance(value, float):
+        return math.isnan(value)
+    return value is None or (isinstance(value, str) and value in MISSING_TEXTS)
 
 
 def number_or_text(value: object) -> object:

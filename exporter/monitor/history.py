@@ -52,7 +52,7 @@ class History:
         self._series = current
 
     def rate_per_s(self, view: ModelView, now: float) -> float | None:
-        """Predictions a second over the window, or since the first point if that is later; None before there are two."""
+        """Predictions a second over the window, or since the first point in it; None before there are two."""
         within = [point for point in self.points(view) if point.time >= now - view.settings.window.seconds]
         if len(within) < 2 or within[-1].time <= within[0].time:
             return None

@@ -31,6 +31,7 @@ class Window:
 
     @property
     def seconds(self) -> float:
+        """Length of the window."""
         return self.pane_s * self.panes
 
     @property
@@ -63,10 +64,10 @@ class Watermarks:
     """The window's last pane; it never goes back."""
 
     def advance(self, partition: str, time: Floats, now: float) -> tuple[Counts, int, int]:
-        """Take note of events in arrival order; returns the pane of each (or OUTSIDE), how many were late, how many future.
+        """Take note of events in arrival order: the pane of each (or OUTSIDE), how many were late, how many future.
 
-        An event is late when its pane lies more than the allowed lateness before the pane of its partition's watermark.
-        One further ahead of the clock than a pane is in no window and moves no watermark: a wrong clock cannot wedge it.
+        An event is late when its pane lies more than the allowed lateness before that of its partition's watermark. One
+        further ahead of the clock than a pane is in no window and moves no watermark: a wrong clock cannot wedge it.
         """
         pane_s = self.window.pane_s
         horizon = now + pane_s
@@ -171,7 +172,7 @@ class PaneRing:
         self._end = end
 
     def add(self, pane: int, counts: Counts) -> None:
-        """Add counts to a pane. One that the window has left (or cannot reach yet) is ignored: it would be dropped anyway."""
+        """Add counts to a pane; one that the window has left is ignored, as it would have been dropped by now."""
         if not self._end - self.window.panes < pane <= self._end + self.window.ahead:
             return
         row = self._row_of.get(pane)

@@ -52,10 +52,12 @@ class FeaturePlan:
 
     @property
     def width(self) -> int:
+        """Number of slots."""
         return len(self.bin_of_slot)
 
     @property
     def key(self) -> FeatureKey:
+        """Kind and name."""
         return key(self.feature)
 
 

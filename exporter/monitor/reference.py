@@ -176,7 +176,7 @@ def as_number(value: object) -> float:
 
 
 def infer_column(feature: FeatureKey, values: Sequence[object]) -> Column:
-    """Numbers if nearly every value present is one; a prediction with few whole values is a class, hence categorical."""
+    """Numbers if nearly all values present are; but a prediction with few whole values is a class, so categorical."""
     if not is_mostly_numeric(values):
         return values
     numbers = as_number_column(values)

@@ -4,6 +4,7 @@ Scores are computed on first use from copied counters. Series leave in groups wi
 the budget, the groups of the lowest priority are withheld whole.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,7 +27,7 @@ from exporter.stats import Counts, Floats, significance
 State = Literal["ok", "drifting", "learning", "insufficient_data", "borrowed_reference", "no_reference", "catching_up"]
 
 SCORES_NEEDING_DATA = 6
-"""Series a feature that are absent until there is enough data: PSI with null mean and critical value, JS, p, drifted."""
+"""Series a feature that need enough data: PSI with null mean and critical value, JS, p-value, drifted."""
 KS_SCORES = 3
 """Likewise a numeric feature."""
 
@@ -36,7 +37,7 @@ ALWAYS, CONFIGURED, SCORES, BINS, EXTRAS, UNCONFIGURED = range(6)
 
 @dataclass(frozen=True)
 class ModelView:
-    """One version of a model. Counter arrays are copies; `end_pane` is the window's last pane, None before any event."""
+    """One version of a model. Counter arrays are copies; `end_pane` is the window's last pane, if there is one."""
 
     settings: ModelSettings
     version: str
@@ -199,10 +200,10 @@ class ModelView:
 
     def _values(self, metric: Metric, values: Floats | Counts) -> Iterator[Sample]:
         """A sample a feature; one that is not a number is not exposed."""
-        assert self.drift is not None
-        for series, value in zip(self.drift.feature_series(metric), values.tolist(), strict=True):
-            if value == value:
-                yield Sample(series, value)
+        series = () if self.drift is None else self.drift.feature_series(metric)
+        for one, value in zip(series, values.tolist(), strict=True):
+            if not math.isnan(value):
+                yield Sample(one, value)
 
     def _labels(self, plan: FeaturePlan) -> dict[str, str]:
         return {

@@ -92,20 +92,28 @@ class VersionState:
             "first_seen": self.first_seen,
             "last_seen": self.last_seen,
             "last_prediction": self.last_prediction,
+            "reasons": list(self.traffic.tracker.reasons),
             "counted": [
                 {"lifetime": counted.lifetime.tobytes(), "ring": counted.ring.dump()} for counted in self.counted
             ],
         }
 
     def load(self, state: dict[str, Any], *, same_window: bool) -> None:
-        """Take over a state made by `dump`; counts against another reference are left, and panes of another length."""
+        """Take over a state made by `dump`.
+
+        What other settings have made meaningless is left: counts against another reference, panes of another length.
+        """
         self.first_seen, self.last_seen = state["first_seen"], state["last_seen"]
         self.last_prediction = state["last_prediction"]
-        same = state["reference"] == (None if self.reference is None else self.reference.id)
-        for counted, dumped in zip(self.counted if same else (self.traffic,), state["counted"], strict=False):
-            counted.lifetime[:] = np.frombuffer(dumped["lifetime"], np.int64)
-            if same_window:
-                counted.ring.load(dumped["ring"])
+        same_reference = state["reference"] == (None if self.reference is None else self.reference.id)
+        comparable = (state["reasons"] == list(self.traffic.tracker.reasons), same_reference)
+        for same, counted, dumped in zip(comparable, self.counted, state["counted"], strict=False):
+            lifetime = np.frombuffer(dumped["lifetime"], np.int64)
+            # The settings have a say in which categories have counters of their own.
+            if same and len(lifetime) == counted.tracker.width:
+                counted.lifetime[:] = lifetime
+                if same_window:
+                    counted.ring.load(dumped["ring"])
 
 
 class ModelState:

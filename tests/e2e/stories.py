@@ -1,0 +1,59 @@
+"""A small served model: its reference, and predictions that are like it or have drifted from it."""
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from exporter.monitor.reference import Reference
+from tests.builders import PREDICTION, SCORE, a_reference, an_input
+
+MODEL, VERSION = "car_loan", "3"
+DRIFTING = "income"
+STEADY = ("age", "amount")
+MODEL_CONFIG = {"name": MODEL, "version": VERSION, "references": ["reference-0.json"], "min_samples": 200}
+
+_COLOURS = ("blue", "green", "red")
+
+
+def reference(
+    model: str = MODEL, version: str = VERSION, *, inputs: Sequence[str] = (*STEADY, DRIFTING), colour: str = "colour"
+) -> Reference:
+    """Numbers, one category, a class and a score."""
+    rng = np.random.default_rng(1)
+    rows = 2000
+    columns: dict[Any, Any] = {an_input(name): rng.normal(size=rows) for name in inputs}
+    columns[an_input(colour)] = rng.choice(_COLOURS, rows).tolist()
+    columns[PREDICTION] = rng.choice(["no", "yes"], rows).tolist()
+    columns[SCORE] = rng.random(rows)
+    return a_reference(columns, model=model, version=version, created=time.time() - 86_400)
+
+
+def predictions(
+    count: int,
+    *,
+    model: str = MODEL,
+    version: str | None = VERSION,
+    inputs: Sequence[str] = (*STEADY, DRIFTING),
+    drifted: Sequence[str] = (),
+    seed: int = 0,
+) -> Iterator[dict[str, Any]]:
+    """Events as a server would report them; the drifted inputs are one standard deviation off."""
+    rng = np.random.default_rng(seed)
+    for number in range(count):
+        values = rng.normal(size=len(inputs)).round(6).tolist()
+        features: dict[str, Any] = {
+            name: value + (name in drifted) for name, value in zip(inputs, values, strict=True)
+        }
+        features["colour"] = str(rng.choice(_COLOURS))
+        yield {
+            "model": model,
+            "version": version,
+            "id": f"{seed}-{number}",
+            "features": features,
+            "prediction": str(rng.choice(["no", "yes"])),
+            "score": float(rng.random()),
+            "latency_seconds": float(rng.lognormal(-4, 0.5)),
+            "error": "timeout" if number % 100 == 99 else None,
+        }

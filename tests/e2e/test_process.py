@@ -1,0 +1,94 @@
+"""The process itself: where it listens, how it ends, and what it says when it cannot start."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from http.client import HTTPConnection
+
+import pytest
+
+from tests.e2e import stories
+from tests.e2e.running import ROOT, command, run
+from tests.e2e.waiting import eventually
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_with_zero_though_a_client_keeps_its_connection(tmp_path, number):
+    with run(tmp_path, [stories.MODEL_CONFIG], [stories.reference()]) as exporter:
+        client = HTTPConnection("127.0.0.1", exporter.port, timeout=10)
+        client.request("GET", "/metrics")
+        assert client.getresponse().read()
+        exporter.process.send_signal(number)
+        assert exporter.process.wait(4) == 0, exporter.said()
+        client.close()
+
+
+def test_a_half_sent_request_does_not_hold_it_up(tmp_path):
+    with run(tmp_path) as exporter, socket.create_connection(("127.0.0.1", exporter.port)) as client:
+        client.sendall(b"POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{")
+        eventually(lambda: exporter.get("/readyz").status == 200, "ready")
+        assert exporter.terminate(within_s=8) == 0, exporter.said()
+
+
+def test_events_accepted_before_the_signal_are_answered(tmp_path):
+    with run(tmp_path, [stories.MODEL_CONFIG], [stories.reference()]) as exporter:
+        eventually(lambda: exporter.get("/readyz").status == 200, "ready")
+        lines = b"\n".join(json.dumps(event).encode() for event in stories.predictions(5000))
+        client = HTTPConnection("127.0.0.1", exporter.port, timeout=10)
+        client.request("POST", "/v1/events", lines)
+        exporter.process.send_signal(signal.SIGTERM)
+        response = client.getresponse()
+        answer = json.loads(response.read())
+        client.close()
+        # Either the signal came first, and nothing was accepted, or everything was.
+        assert (response.status, answer["accepted"]) in ((202, 5000), (503, 0)), answer
+        assert exporter.process.wait(8) == 0, exporter.said()
+
+
+def test_a_port_in_use_is_one_line_and_exit_code_3(tmp_path):
+    config = tmp_path / "config.yaml"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        config.write_text(f"listen: 127.0.0.1:{port}\n")
+        ended = subprocess.run(
+            command("run", "--config", str(config)), cwd=ROOT, capture_output=True, text=True, timeout=20, check=False
+        )
+    assert ended.returncode == 3
+    assert ended.stdout == ""
+    assert ended.stderr.splitlines() == [f"error: listen 127.0.0.1:{port}: Address already in use"]
+
+
+def test_the_demo_takes_another_port_when_its_own_is_in_use(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with subprocess.Popen(
+            [sys.executable, "-u", "-m", "exporter", "demo", "--listen", f"127.0.0.1:{port}"],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        ) as demo:
+            try:
+                assert demo.stdout is not None
+                said = [demo.stdout.readline() for _ in range(2)]
+                assert "page     http://127.0.0.1:" in said[1]
+                assert f":{port}/" not in said[1]
+                demo.send_signal(signal.SIGTERM)
+                assert demo.wait(8) == 0
+            finally:
+                demo.kill()
+
+
+def test_health_and_readiness_are_told_apart(tmp_path):
+    source = {"type": "file", "path": "events.jsonl", "follow": True}
+    with run(tmp_path, sources=[source]) as exporter:
+        assert exporter.get("/healthz").status == 200
+        waiting = exporter.get("/readyz")
+        assert waiting.status == 503
+        assert "events.jsonl" in waiting.text
+        (tmp_path / "events.jsonl").touch()
+        eventually(lambda: exporter.get("/readyz").status == 200, "ready once the file is there")
