@@ -5,6 +5,7 @@ the end of a file that is not followed, or of one that was rotated away. A cell 
 """
 
 import os
+from codecs import BOM_UTF8
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,8 +130,7 @@ class FileSource:
                 current.rest = b"" if current.skipping else current.rest
             for start in range(0, len(lines), LINES_AT_ONCE):
                 part = lines[start : start + LINES_AT_ONCE]
-                current.offset += sum(map(len, part)) + len(part)
-                chunk = self._chunk(current, part)
+                chunk = self._chunk(current, part, sum(map(len, part)) + len(part))
                 if chunk is not None:
                     yield chunk
             if len(current.rest) > MESSAGE_LIMIT_BYTES:
@@ -142,13 +142,15 @@ class FileSource:
     async def _unfinished(self, current: _Open) -> AsyncIterator[Chunk]:
         """The text after the last line break, as a line."""
         line, current.rest = current.rest, b""
-        current.offset += len(line)
-        chunk = self._chunk(current, [line])
+        chunk = self._chunk(current, [line], len(line))
         if chunk is not None:
             yield chunk
 
-    def _chunk(self, current: _Open, lines: list[bytes]) -> Chunk | None:
+    def _chunk(self, current: _Open, lines: list[bytes], size: int) -> Chunk | None:
         now = self._surroundings.now()
+        if current.offset == 0:
+            lines[0] = lines[0].removeprefix(BOM_UTF8)
+        current.offset += size
         if self._format == "jsonl":
             payloads = [line for line in map(bytes.strip, lines) if line]
             return Messages(self.partition, payloads, now, current.position) if payloads else None

@@ -7,7 +7,7 @@ decision, not the cell's.
 import csv
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,8 @@ class TableCodec:
         if values is None:
             return np.full(table.rows, table.time)
         time_format = self._columns.timestamp_format
-        seconds = (epoch_s(number_or_text(value), time_format) for value in values)
+        # With a format "20181030" is a date, not a number.
+        seconds = (epoch_s(value if time_format else number_or_text(value), time_format) for value in values)
         return np.array([np.nan if second is None else second for second in seconds], np.float64)
 
     def _values(self, table: Table, name: FeatureKey) -> Cells:
@@ -124,16 +125,35 @@ def csv_header(line: str) -> list[str]:
     return next(csv.reader([line]), [])
 
 
-def table_of_csv(header: Sequence[str], lines: Sequence[str], partition: str, time: float, position: str) -> Table:
-    """Lines of CSV as a table; rows with another number of cells than the header are rejects."""
+def table_of_csv(
+    header: Sequence[str], lines: Sequence[str], partition: str, time: float, position: str, *, spanning: bool = False
+) -> Table:
+    """Lines of CSV as a table; rows with another number of cells than the header are rejects.
+
+    With `spanning` a quoted cell may hold line breaks; otherwise a stray quote costs its own line only.
+    """
     rows, rejects = list[list[str]](), list[Reject]()
-    for index, cells in enumerate(csv.reader(lines)):
-        if len(cells) == len(header):
+    for index, cells in enumerate(_records(lines) if spanning else (next(_records([line]), []) for line in lines)):
+        if isinstance(cells, csv.Error):
+            rejects.append(Reject(index, "malformed_row", f"not CSV: {cells}"))
+        elif len(cells) == len(header):
             rows.append(cells)
         elif cells:
             rejects.append(Reject(index, "malformed_row", f"{len(cells)} cells where the header has {len(header)}"))
     columns: dict[str, Cells] = {name: [row[place] for row in rows] for place, name in enumerate(header)}
     return Table(partition, columns, len(rows), time, position, rejects)
+
+
+def _records(lines: Iterable[str]) -> Iterator[list[str] | csv.Error]:
+    """Cells of each record, or why it has none: the reader goes on behind one that it cannot read."""
+    reader = csv.reader(lines)
+    while True:
+        try:
+            yield next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield error
 
 
 def typed(values: Cells) -> Sequence[object]:
@@ -200,7 +220,7 @@ def _read_csv(path: Path) -> Iterator[Table]:
         if not header:
             raise Unavailable(f"{path}: empty, a header line expected")
         while lines := _whole_lines(file, ROWS_AT_ONCE):
-            yield table_of_csv(header, lines, str(path), 0.0, "")
+            yield table_of_csv(header, lines, str(path), 0.0, "", spanning=True)
 
 
 def _whole_lines(file: Iterator[str], count: int) -> list[str]:
@@ -216,21 +236,29 @@ def _whole_lines(file: Iterator[str], count: int) -> list[str]:
 
 def _read_parquet(path: Path) -> Iterator[Table]:
     try:
-        from pyarrow import ArrowException, parquet, types  # noqa: PLC0415 - 50 MB that only Parquet needs
+        from pyarrow import ArrowException, parquet, timestamp, types  # noqa: PLC0415 - 50 MB that only Parquet needs
     except ImportError:
         raise Unavailable(f"{path}: reading Parquet needs `pip install model-health-exporter[parquet]`") from None
 
     def values(column: Any) -> Cells:
-        number = types.is_integer(column.type) or types.is_floating(column.type)
-        cells: Cells = column.cast("float64").to_numpy(zero_copy_only=False) if number else column.to_pylist()
+        kind = column.type
+        if types.is_decimal(kind) or types.is_floating(kind) or types.is_integer(kind):
+            try:
+                numbers: Floats = column.cast("float64").to_numpy(zero_copy_only=False)
+            except ArrowException:
+                return column.to_pylist()  # type: ignore[no-any-return]  # an id of 64 bits is no float
+            return numbers
+        if types.is_timestamp(kind):
+            column = column.cast(timestamp("us", kind.tz), safe=False)
+        cells: Cells = column.to_pylist()
         return cells
 
     try:
         for batch in parquet.ParquetFile(path).iter_batches(ROWS_AT_ONCE):
             columns = {name: values(batch.column(place)) for place, name in enumerate(batch.schema.names)}
             yield Table(str(path), columns, batch.num_rows, 0.0)
-    except ArrowException as error:
-        raise Unavailable(f"{path}: not a Parquet file: {str(error).splitlines()[0]}") from None
+    except (ArrowException, ValueError) as error:  # ValueError: times of day in nanoseconds
+        raise Unavailable(f"{path}: cannot be read as Parquet: {str(error).splitlines()[0]}") from None
 
 
 def _read_jsonl(path: Path) -> Iterator[Table]:

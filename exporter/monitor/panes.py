@@ -98,9 +98,8 @@ class Watermarks:
         self._move_end(now)
 
     def lag_s(self, now: float) -> float:
-        """How far the slowest partition that is not idle lies behind the clock; 0 when all are idle."""
-        active = self._active(now)
-        return max(0.0, now - min(active)) if active else 0.0
+        """How old events are when the slowest partition brings them; 0 when all are idle. Silence is no lag."""
+        return max((known.seen - known.watermark for known in self._active(now)), default=0.0)
 
     def merge(self, other: "Watermarks") -> None:
         """Learn what another process knows of the partitions."""
@@ -119,16 +118,16 @@ class Watermarks:
         self.end = state["end"]
         self.partitions = {name: Partition(*values) for name, values in state["partitions"].items()}
 
-    def _active(self, now: float) -> list[float]:
+    def _active(self, now: float) -> list[Partition]:
         since = now - thresholds.IDLE_PARTITION_S.value
-        return [known.watermark for known in self.partitions.values() if known.seen >= since]
+        return [known for known in self.partitions.values() if known.seen >= since]
 
     def _move_end(self, now: float) -> None:
         if not self.partitions:
             return
         active = self._active(now)
         if active:
-            lowest = self._pane(min(active))
+            lowest = self._pane(min(known.watermark for known in active))
             newest = self._pane(max(known.watermark for known in self.partitions.values()))
             # A partition far behind the others cannot hold the window back beyond what the ring can keep.
             self.end = max(self.end, lowest, newest - self.window.ahead)

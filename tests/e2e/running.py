@@ -96,7 +96,7 @@ def command(*arguments: str) -> list[str]:
 
 @contextmanager
 def started(folder: Path, *arguments: str, cwd: Path = ROOT) -> Iterator[Running]:
-    """The exporter with these arguments, once it says where it listens. It must end well when asked to."""
+    """The exporter with these arguments, once it answers. It must end well when asked to, if the test did not end it."""
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "exporter.log"
     environment = {**os.environ, "PYTHONPATH": str(cwd), "PYTHONUNBUFFERED": "1"}
@@ -112,10 +112,11 @@ def started(folder: Path, *arguments: str, cwd: Path = ROOT) -> Iterator[Running
 
         try:
             running = Running(process, eventually(port, log.read_text), log)
+            eventually(lambda: running.get("/healthz").status == 200, running.said)
             yield running
             if process.poll() is None:
                 assert running.terminate() == 0, running.said()
-            assert "Traceback" not in running.said(), running.said()
+                assert "Traceback" not in running.said(), running.said()
         finally:
             process.kill()
 

@@ -1,0 +1,35 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_imports_keep_to_the_floors():
+    linter = Path(sys.executable).with_name("lint-imports")
+    result = subprocess.run([linter, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert result.returncode == 0, result.stdout
+
+
+@pytest.mark.parametrize("heavy", ["scipy.stats", "pandas", "pydantic", "numba", "evidently", "pyarrow", "rich"])
+def test_a_running_exporter_does_without(heavy):
+    """Memory and start-up of the sidecar: these cost 50 to 300 MiB, or are for commands only."""
+    script = (
+        "import sys; from exporter.app import setup, http, serve, cli, demo; "
+        f"sys.exit({heavy!r} in sys.modules and 'imported')"
+    )
+    result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert result.returncode == 0, result.stderr
+
+
+def test_each_third_party_client_has_one_importing_file():
+    importers = [
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "exporter").rglob("*.py")
+        if "prometheus_client" in path.read_text(encoding="utf-8").split('"""', 2)[-1]
+    ]
+    assert importers == ["exporter/export/exposition.py"]

@@ -1,0 +1,91 @@
+"""A real Prometheus that scrapes what a test tells it to, and its HTTP API."""
+
+import json
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import yaml
+
+from tests.e2e.waiting import eventually
+
+
+class Prometheus:
+    """A running Prometheus."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+
+    def api(self, path: str, **parameters: str) -> Any:
+        connection = HTTPConnection("127.0.0.1", self._port, timeout=10)
+        try:
+            connection.request("GET", f"/api/v1/{path}?{urlencode(parameters)}")
+            answer = json.loads(connection.getresponse().read())
+        finally:
+            connection.close()
+        assert answer["status"] == "success", answer
+        return answer["data"]
+
+    def ready(self) -> bool:
+        connection = HTTPConnection("127.0.0.1", self._port, timeout=10)
+        try:
+            connection.request("GET", "/-/ready")
+            return connection.getresponse().status == 200
+        finally:
+            connection.close()
+
+    def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
+        """Labels and values of an instant query."""
+        found = self.api("query", query=expression)["result"]
+        return [(one["metric"], float(one["value"][1])) for one in found]
+
+    def value(self, expression: str) -> float | None:
+        """The value of a query that finds one series; None while it finds none."""
+        found = self.query(expression)
+        assert len(found) <= 1, found
+        return found[0][1] if found else None
+
+    def scrape_error(self, job: str) -> str | None:
+        """What the last scrape of a job complained of; None before there was one."""
+        (target,) = [one for one in self.api("targets")["activeTargets"] if one["labels"]["job"] == job]
+        return None if target["health"] == "unknown" else target["lastError"]
+
+
+@contextmanager
+def scraping(prometheus: str, folder: Path, jobs: Sequence[Mapping[str, Any]]) -> Iterator[Prometheus]:
+    """Prometheus with these scrape jobs, once it is ready; its data in `folder`."""
+    folder.mkdir(parents=True)
+    config = folder / "prometheus.yml"
+    config.write_text(yaml.safe_dump({"global": {"scrape_interval": "1s"}, "scrape_configs": list(jobs)}))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with (
+        (folder / "prometheus.log").open("wb") as log,
+        subprocess.Popen(
+            [
+                prometheus,
+                f"--config.file={config}",
+                f"--storage.tsdb.path={folder / 'data'}",
+                f"--web.listen-address=127.0.0.1:{port}",
+                "--log.level=warn",
+            ],
+            stdout=log,
+            stderr=log,
+        ) as process,
+    ):
+        try:
+            running = Prometheus(port)
+            eventually(running.ready, "Prometheus is ready", within_s=20)
+            yield running
+        finally:
+            process.kill()
+
+
+def job(name: str, port: int, **options: Any) -> dict[str, Any]:
+    """A scrape job of one target."""
+    return {"job_name": name, "static_configs": [{"targets": [f"127.0.0.1:{port}"]}], **options}
