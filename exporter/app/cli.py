@@ -1,4 +1,4 @@
-"""The command line. Exit codes: 0 good, 1 a finding (--exit-code), 2 bad usage or input, 3 a dependency is unavailable."""
+"""The command line. Exit codes: 0 good, 1 a finding (--exit-code), 2 bad usage or input, 3 something is unavailable."""
 
 import asyncio
 import gc

@@ -147,11 +147,15 @@ def parse(text: str, name: str, environment: Mapping[str, str]) -> Config:
         values = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
         raise ConfigError(f"{name}: not YAML: {' '.join(str(error).split())}") from None
+    except (ValueError, RecursionError) as error:  # of a date that is none, of brackets without end
+        raise ConfigError(f"{name}: not YAML: {error}") from None
     try:
         config = msgspec.convert(_expanded(values, environment, ""), Config)
         _check(config)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{name}: {_readable(error)}") from None
+    except RecursionError:
+        raise ConfigError(f"{name}: an anchor holds itself") from None
     except _Wrong as wrong:
         raise ConfigError(f"{name}: {wrong}") from None
     return config

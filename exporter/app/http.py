@@ -25,6 +25,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 _RETRY_AFTER_S = "1"
 _JSON = "application/json"
+_NO_GZIP = re.compile(r"gzip\s*;\s*q=0(\.0*)?\s*(,|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,8 @@ def build_app(runtime: Runtime, source: HttpSource | None, access: Access) -> St
 
 def _served(request: Request, body: Body, media_type: str) -> Response:
     headers = {"cache-control": "no-store", "vary": "accept, accept-encoding"}
-    if "gzip" in request.headers.get("accept-encoding", ""):
+    accepted = request.headers.get("accept-encoding", "")
+    if "gzip" in accepted and not _NO_GZIP.search(accepted):
         return Response(body.gzipped, headers={**headers, "content-encoding": "gzip"}, media_type=media_type)
     return Response(body.plain, headers=headers, media_type=media_type)
 

@@ -97,6 +97,8 @@ class Runtime:
         started = time.monotonic()
         for learner in self.fleet.learned():
             await self._adopt_learned(learner)
+        for _ in self.fleet.settle():
+            await asyncio.sleep(0)
         snapshot = self.fleet.tick(time.time())
         self.rendered = await asyncio.to_thread(self._renderer.render, snapshot, self.not_ready())
         self._last_tick = time.monotonic()
@@ -118,6 +120,8 @@ class Runtime:
             logger.info("source %s: end of input", feed.source.name)
         except Unavailable as error:
             logger.error("source %s: %s", feed.source.name, error)  # noqa: TRY400 - the message says it all
+        except Exception:
+            logger.exception("source %s: failed", feed.source.name)
 
     async def _adopt_learned(self, learner: Learner) -> None:
         model = learner.settings.name

@@ -45,7 +45,7 @@ FIELD_NAMES = tuple(field.name for field in fields(Fields) if field.name not in 
 def remap(remapped: Mapping[str, str], exclude: frozenset[str] = frozenset()) -> Fields:
     """Fields with some moved, e.g. {"id": "request_id", "features": "payload.inputs"}; features "*" means flat.
 
-    Raises ValueError naming an unknown field or an empty path.
+    Raises ValueError naming an unknown field, an empty path, or one that leads through another field's value.
     """
     flat = remapped.get("features") == "*"
     paths: dict[str, Path] = {}
@@ -58,7 +58,14 @@ def remap(remapped: Mapping[str, str], exclude: frozenset[str] = frozenset()) ->
         if not all(parts):
             raise ValueError(f"{name}: {path!r} is not a dotted path")
         paths[name] = parts
-    return Fields(**paths, flat=flat, exclude=exclude)
+    fields = Fields(**paths, flat=flat, exclude=exclude)
+    places = fields.paths()
+    for inner, long in places.items():
+        for outer, short in places.items():
+            through = long[: len(short)] == short and (len(long) > len(short) or inner == "features")
+            if outer not in (inner, "features") and through:
+                raise ValueError(f"{inner}: {'.'.join(long)} leads through {'.'.join(short)}, which is the {outer}")
+    return fields
 
 
 def at(event: object, path: Path) -> object:

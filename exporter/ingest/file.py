@@ -19,7 +19,7 @@ Format = Literal["jsonl", "csv", "parquet"]
 
 FORMATS: dict[str, Format] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet"}
 
-LINES_AT_ONCE = 1000
+LINES_AT_ONCE = 500
 POLL_S = 0.5
 _BLOCK_BYTES = 1 << 18
 

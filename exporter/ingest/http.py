@@ -3,6 +3,7 @@
 Bodies are bounded one by one and all together; past the second bound the answer is "busy" and nothing was accepted.
 """
 
+import json
 import re
 import zlib
 from collections.abc import AsyncIterator
@@ -14,16 +15,16 @@ import msgspec
 from exporter.catalog import thresholds
 from exporter.ingest.source import Messages, Positions, Receipt, Sink, Surroundings
 
-EVENTS_AT_ONCE = 1000
-"""Events decoded before other work gets its turn: 3 ms."""
+EVENTS_AT_ONCE = 500
+"""Events decoded and counted before other work gets its turn: 2 to 5 ms."""
 
 ERRORS_SHOWN = 20
 
 _GZIP = 16 + zlib.MAX_WBITS
 _BLOCK_BYTES = 1 << 14
 
-_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[][{},]', re.DOTALL)
-"""Strings (an unfinished one to the end, so that a scan is linear), brackets and commas."""
+_TOKEN = re.compile(rb'"(?:[^"\\\n]++|\\.)*+"?|[][{},]')
+"""Strings (an unfinished one to the end of its line, so that a scan is linear), brackets and commas."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,17 +164,20 @@ def _split_array(body: bytes) -> list[bytes] | None:
             start = token.end()
         if depth == 0:
             break
-    if depth:
-        return [body]
-    return None if body[start:].strip() else [] if elements == [b""] else elements
+    return None if depth or body[start:].strip() else [] if elements == [b""] else elements
 
 
 def _is_json(text: bytes) -> bool:
     try:
         msgspec.json.decode(text, type=msgspec.Raw)
+        return True
     except (msgspec.MsgspecError, RecursionError):
+        pass
+    try:
+        json.loads(text.decode(errors="replace"))  # NaN tokens are welcome
+        return True
+    except (ValueError, RecursionError):
         return False
-    return True
 
 
 def _refusal(status: int, message: str) -> Answer:

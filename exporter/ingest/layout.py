@@ -1,10 +1,10 @@
 """How events of one model become columns: the layout of its schema, and a msgspec Struct with exactly its fields."""
 
 import math
+import re
 import struct
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import repeat
 from typing import Any
 
@@ -26,9 +26,12 @@ from exporter.monitor.events import (
     category_text,
     is_text,
 )
-from exporter.stats import Floats
+from exporter.stats import Counts, Floats
 
 NAME_LIMIT = 128
+
+_UNFIT = re.compile(r'["\\\x00-\x1f]')
+"""What msgspec refuses in the name of a field."""
 
 
 @dataclass(slots=True)
@@ -49,7 +52,8 @@ class Row:
 class Block:
     """Columns of some rows of one model, in order."""
 
-    versions: Sequence[str]
+    versions: tuple[str, ...]
+    version: Counts
     time: Floats
     numeric: Floats
     codes: Codes
@@ -77,16 +81,18 @@ class Layout:
         return category_text(version) or self._default_version
 
     def clashes(self, fields: Fields) -> bool:
-        """Whether one path is asked for twice."""
+        """Whether no Struct can have these fields: a path is asked for twice, or msgspec cannot look for a key."""
         own = (fields.model, fields.version, fields.timestamp, fields.latency_seconds, fields.error, fields.label)
         paths = (*self.numeric_paths, *self.categorical_paths, *own)
-        return len(set(paths)) < len(paths)
+        return len(set(paths)) < len(paths) or any(_UNFIT.search(key) for path in paths for key in path)
 
     def lenient_block(self, rows: Collection[Row]) -> Block:
         """Columns of leniently read rows."""
         n = len(rows)
+        versions, version = _numbered([row.version for row in rows])
         return Block(
-            versions=[row.version for row in rows],
+            versions=versions,
+            version=version,
             time=np.array([row.time for row in rows], np.float64),
             numeric=np.array([row.numeric for row in rows], np.float64).reshape(n, len(self.numeric_paths)),
             codes=np.array([row.codes for row in rows], np.int32).reshape(n, len(self.categorical_paths)),
@@ -111,7 +117,7 @@ class FastLayout:
         self._tree.add(fields.version, str | int | float | None, None)  # `true` and 1 are one key, but two versions
         self._tree.add(fields.error, str | None, None)
         if event_time:
-            self._tree.add(fields.timestamp, datetime | float | None, None)
+            self._tree.add(fields.timestamp, str | float | None, None)
         if fields.flat:
             self._tree.add(fields.label, msgspec.Raw | None, None)
         else:
@@ -142,21 +148,26 @@ class FastLayout:
         if self._any_doubtful(columns) or np.isnan(time).any() or not all(map(is_name, texts.values())):
             return None
         layout = self.layout
-        codes = np.empty((n, len(layout.categorical_paths)), np.int32)
-        for place, (path, vocabulary) in enumerate(
-            zip(layout.categorical_paths, layout.schema.vocabularies, strict=True)
-        ):
-            codes[:, place] = list(map(vocabulary.get, columns[path], repeat(UNSEEN)))
+        codes = b"".join(
+            [
+                struct.pack(f"{n}i", *map(vocabulary.get, columns[path], repeat(UNSEEN)))
+                for path, vocabulary in zip(layout.categorical_paths, layout.schema.vocabularies, strict=True)
+            ]
+        )
         numbers = b"".join([_doubles(columns[path]) for path in layout.numeric_paths])
         errors = columns[self._fields.error]
         reasons = layout.reasons
         failed = [] if set(errors) == {None} else list(map(reasons.codes.get, errors, repeat(reasons.other)))
-        versions = columns[self._fields.version]
+        named = (
+            [next(iter(texts.values()))] if len(texts) == 1 else map(texts.__getitem__, columns[self._fields.version])
+        )
+        versions, version = _numbered(list(named), n)
         return Block(
-            versions=list(texts.values()) * n if len(texts) == 1 else list(map(texts.__getitem__, versions)),
+            versions=versions,
+            version=version,
             time=time,
             numeric=np.frombuffer(numbers).reshape(-1, n).T,
-            codes=codes,
+            codes=np.frombuffer(codes, np.int32).reshape(-1, n).T,
             latency_s=np.frombuffer(_doubles(columns[self._fields.latency_seconds])),
             error=np.array(failed, np.int16) if failed else np.full(n, NO_ERROR, np.int16),
             raw=None,
@@ -181,10 +192,16 @@ class FastLayout:
 
 
 def join(blocks: list[Block]) -> Block:
+    """All rows of some blocks of one model."""
     if len(blocks) == 1:
         return blocks[0]
+    versions = tuple(dict.fromkeys(name for block in blocks for name in block.versions))
+    number = {name: i for i, name in enumerate(versions)}
     return Block(
-        versions=[version for block in blocks for version in block.versions],
+        versions=versions,
+        version=np.concatenate(
+            [np.array([number[name] for name in block.versions])[block.version] for block in blocks]
+        ),
         time=np.concatenate([block.time for block in blocks]),
         numeric=np.concatenate([block.numeric for block in blocks]),
         codes=np.concatenate([block.codes for block in blocks]),
@@ -195,8 +212,10 @@ def join(blocks: list[Block]) -> Block:
 
 
 def take(block: Block, order: NDArray[np.intp]) -> Block:
+    """The rows of a block in another order."""
     return Block(
-        versions=[block.versions[i] for i in order],
+        versions=block.versions,
+        version=block.version[order],
         time=block.time[order],
         numeric=block.numeric[order],
         codes=block.codes[order],
@@ -204,6 +223,15 @@ def take(block: Block, order: NDArray[np.intp]) -> Block:
         error=block.error[order],
         raw=None if block.raw is None else [block.raw[i] for i in order],
     )
+
+
+def _numbered(names: Sequence[str], rows: int | None = None) -> tuple[tuple[str, ...], Counts]:
+    """Distinct names, and for each row which it has; one name can stand for all of so many rows."""
+    distinct = tuple(dict.fromkeys(names))
+    if len(distinct) == 1:
+        return distinct, np.zeros(rows or len(names), np.int64)
+    number = {name: i for i, name in enumerate(distinct)}
+    return distinct, np.array([number[name] for name in names])
 
 
 class StructTree:

@@ -1,7 +1,7 @@
 """One event read with the standard library, value by value: slower by far, but it can say what is wrong.
 
-It accepts what Python's own encoder writes (NaN, Infinity), marks single values as invalid instead of refusing the event,
-and gives the reason where there is nothing to be saved.
+It accepts what Python's own encoder writes (NaN, Infinity), marks single values as invalid instead of refusing the
+event, and gives the reason where there is nothing to be saved.
 """
 
 import json
@@ -41,6 +41,7 @@ class Refusal:
     value: object = None
 
     def said(self, *, log_values: bool) -> str:
+        """The detail, with the value itself only if that is wanted: it may be personal data."""
         if log_values and self.value is not None:
             return f"{self.detail}: {str(self.value)[:100]!r}"
         return self.detail

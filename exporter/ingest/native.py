@@ -11,10 +11,11 @@ are alive at once: with 20,000 decoding alone takes 2.3 us, because every one of
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
+from itertools import pairwise
 from operator import or_
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
@@ -28,6 +29,10 @@ from exporter.monitor.fleet import Fleet
 
 ROWS_AT_ONCE = 256
 """Decoded events alive at once: they stay in the cache."""
+
+
+_Parts: TypeAlias = dict[str, list[tuple[Sequence[int], Block]]]
+"""By model: blocks of rows, and which message each row came from."""
 
 
 class NativeCodec:
@@ -58,14 +63,13 @@ class NativeCodec:
             raise TypeError("a table is not for the native codec")
         if self._revision != self._fleet.revision:
             self._prepare()
-        payloads, rejects, dropped = chunk.payloads, list[Reject](), Counter[str]()
-        blocks: dict[str, list[Block]] = {}
-        for start in range(0, len(payloads), ROWS_AT_ONCE):
-            part = payloads[start : start + ROWS_AT_ONCE]
-            for model, block in self._decode_part(part, start, chunk.time, rejects, dropped):
-                blocks.setdefault(model, []).append(block)
-        batches = [self._batch(model, chunk.partition, parts) for model, parts in blocks.items()]
-        return Decoded(self._source, len(payloads), batches, rejects, dropped)
+        parts: _Parts = {}
+        unread = self._read_fast(chunk, parts)
+        rejects, dropped = list[Reject](), Counter[str]()
+        if unread:
+            self._read_leniently(chunk, sorted(unread), parts, rejects, dropped)
+        batches = [self._batch(model, chunk.partition, blocks) for model, blocks in parts.items()]
+        return Decoded(self._source, len(chunk.payloads), batches, rejects, dropped)
 
     def _prepare(self) -> None:
         """Make the decoders anew: references have changed."""
@@ -83,8 +87,8 @@ class NativeCodec:
             for settings in self._fleet.models
         }
         self._lenient = LenientReader(layouts, fields, self._default_model, event_time=self._event_time)
-        # A nested model name cannot tell Structs apart, learning needs whole events, and a flat feature with the name of
-        # a field is two things at once: that leaves the lenient way.
+        # A nested model name cannot tell Structs apart, learning needs whole events, and some keys no Struct can have:
+        # that leaves the lenient way.
         fast = [
             FastLayout(layout, fields, event_time=self._event_time)
             for layout in layouts.values()
@@ -99,76 +103,71 @@ class NativeCodec:
                 structs.append(msgspec.defstruct("Other", [], tag_field=fields.model[0], tag="\0"))
             self._decode = msgspec.json.Decoder(reduce(or_, structs)).decode
 
-    def _decode_part(
-        self, payloads: Sequence[bytes], start: int, now: float, rejects: list[Reject], dropped: Counter[str]
-    ) -> Iterator[tuple[str, Block]]:
-        if self._decode is not None:
-            try:
-                events = list(map(self._decode, payloads))
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                events = [_attempt(self._decode, payload) for payload in payloads]
-            kinds = set(map(type, events))
-            if len(kinds) == 1 and (fast := self._fast.get(kinds.pop())) is not None:
-                block = fast.block(events, now)
-                if block is not None:
-                    yield fast.layout.model, block
-                    return
-        else:
-            events = [None] * len(payloads)
-        yield from self._mixed(events, payloads, start, now, rejects, dropped)
+    def _read_fast(self, chunk: Messages, parts: _Parts) -> list[int]:
+        """Columns of the events that need no closer look; returns which do.
 
-    def _mixed(
-        self,
-        events: Sequence[object],
-        payloads: Sequence[bytes],
-        start: int,
-        now: float,
-        rejects: list[Reject],
-        dropped: Counter[str],
-    ) -> Iterator[tuple[str, Block]]:
-        """Group by model the events that are decoded, and read the others leniently."""
-        certain: dict[type, list[int]] = {}
-        for i, event in enumerate(events):
-            if type(event) in self._fast:
-                certain.setdefault(type(event), []).append(i)
-        for kind, indices in certain.items():
-            doubtful = self._fast[kind].doubtful([events[i] for i in indices])
-            for place in reversed(doubtful):
-                del indices[place]
+        Events of several models are gathered by model first, so that blocks stay large however they are mixed.
+        """
+        unread: list[int] = []
+        gathered: dict[FastLayout, tuple[list[int], list[Any]]] = {}
+        for start in range(0, len(chunk.payloads), ROWS_AT_ONCE):
+            events = self._decoded(chunk.payloads[start : start + ROWS_AT_ONCE])
+            kinds = set(map(type, events))
+            if len(kinds) == 1 and not gathered and (only := self._fast.get(kinds.pop())) is not None:
+                unread += _add(parts, only, range(start, start + len(events)), events, chunk.time)
+                continue
+            for index, event in enumerate(events, start):
+                fast = self._fast.get(type(event))
+                if fast is None:
+                    unread.append(index)
+                    continue
+                indices, held = gathered.setdefault(fast, ([], []))
+                indices.append(index)
+                held.append(event)
+            for fast, (indices, held) in gathered.items():
+                if len(held) >= ROWS_AT_ONCE:
+                    unread += _add(parts, fast, indices, held, chunk.time)
+                    gathered[fast] = ([], [])
+        for fast, (indices, held) in gathered.items():
+            unread += _add(parts, fast, indices, held, chunk.time)
+        return unread
+
+    def _decoded(self, payloads: Sequence[bytes]) -> list[Any]:
+        """Decoded events; None for those that have to be read leniently."""
+        if self._decode is None:
+            return [None] * len(payloads)
+        try:
+            return list(map(self._decode, payloads))
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return [_attempt(self._decode, payload) for payload in payloads]
+
+    def _read_leniently(
+        self, chunk: Messages, unread: list[int], parts: _Parts, rejects: list[Reject], dropped: Counter[str]
+    ) -> None:
         rows: dict[str, dict[int, Row]] = {}
-        for i in sorted({*range(len(events))}.difference(*certain.values())):
-            row = self._lenient.read(payloads[i], now)
+        for index in unread:
+            row = self._lenient.read(chunk.payloads[index], chunk.time)
             if isinstance(row, Row):
-                rows.setdefault(row.model, {})[i] = row
+                rows.setdefault(row.model, {})[index] = row
             elif row.reason in DROP_REASONS:
                 dropped[row.reason] += 1
             else:
-                rejects.append(Reject(start + i, row.reason, row.said(log_values=self._log_values)))
-        for kind, indices in certain.items():
-            fast = self._fast[kind]
-            lenient = rows.pop(fast.layout.model, {})
-            blocks = [] if not indices else [fast.block([events[i] for i in indices], now)]
-            if lenient:
-                blocks.append(fast.layout.lenient_block(lenient.values()))
-            if blocks:
-                order = np.argsort([*indices, *lenient], kind="stable")
-                yield fast.layout.model, take(join([block for block in blocks if block is not None]), order)
-        for model, lenient in rows.items():
-            yield model, self._lenient.layout(model).lenient_block(lenient.values())
+                rejects.append(Reject(index, row.reason, row.said(log_values=self._log_values)))
+        for model, read in rows.items():
+            block = self._lenient.layout(model).lenient_block(read.values())
+            parts.setdefault(model, []).append((list(read), block))
 
-    def _batch(self, model: str, partition: str, blocks: list[Block]) -> Batch:
-        block = join(blocks)
-        versions = tuple(dict.fromkeys(block.versions))
-        if len(versions) == 1:
-            version = np.zeros(len(block.time), np.int64)
-        else:
-            number = {name: i for i, name in enumerate(versions)}
-            version = np.fromiter(map(number.__getitem__, block.versions), np.int64, len(block.time))
+    def _batch(self, model: str, partition: str, parts: list[tuple[Sequence[int], Block]]) -> Batch:
+        """All rows of a model, in the order of their messages."""
+        block = join([block for _, block in parts])
+        # Only rows that were read leniently can stand behind their place.
+        if any(later[0] < earlier[-1] for (earlier, _), (later, _) in pairwise(parts)):
+            block = take(block, np.argsort(np.concatenate([indices for indices, _ in parts])))
         return Batch(
             model=model,
             partition=partition,
-            versions=versions,
-            version=version,
+            versions=block.versions,
+            version=block.version,
             time=block.time,
             numeric=block.numeric,
             codes=block.codes,
@@ -185,3 +184,18 @@ def _attempt(decode: Callable[[bytes], Any], payload: bytes) -> Any:
         return decode(payload)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
+
+
+def _add(parts: _Parts, fast: FastLayout, indices: Sequence[int], events: Sequence[Any], now: float) -> list[int]:
+    """Add the columns of decoded events to the parts of their model; returns the indices of those in doubt."""
+    in_doubt: list[int] = []
+    block = fast.block(events, now) if events else None
+    if block is None:
+        doubtful = set(fast.doubtful(events)) if events else set()
+        in_doubt = [indices[place] for place in doubtful]
+        indices = [index for place, index in enumerate(indices) if place not in doubtful]
+        certain = [event for place, event in enumerate(events) if place not in doubtful]
+        block = fast.block(certain, now) if certain else None
+    if block is not None:
+        parts.setdefault(fast.layout.model, []).append((indices, block))
+    return in_doubt

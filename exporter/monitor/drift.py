@@ -1,8 +1,8 @@
 """Drift of every feature of one reference: one counter vector (laid out in plan), every score a read-out of it.
 
-Counting has two routes with equal results. Rows of one group are sorted and the knots looked up among them (SIMD sort,
-and 2K searches whatever the number of rows): 7 to 20 ns a value. Small groups look each value up among the knots and
-count the cells of all groups at once: 30 to 40 ns a value, but no cost per group.
+A column is sorted (SIMD) and the knots are looked up in it, not each value among the knots: 2K searches whatever the
+number of rows, 10 ns a value where the other way takes 55. Rows of several panes are counted in the same pass: the
+sorted column says which slot each row falls into, and one bincount counts slots by group.
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,9 +21,6 @@ from exporter.monitor.reference import Numeric, Reference
 from exporter.monitor.settings import ModelSettings
 from exporter.stats import Counts, Floats, distances, significance
 
-SORT_ROWS = 512
-"""Rows a group needs for sorting to beat looking up each value."""
-
 _FAULT_Z = 3.29  # two-sided 99.9 %
 
 
@@ -32,11 +29,19 @@ class DriftTracker:
 
     cells = np.uint32
 
-    def __init__(self, reference: Reference, schema: Schema, settings: ModelSettings, version: str) -> None:
+    def __init__(
+        self,
+        reference: Reference,
+        schema: Schema,
+        settings: ModelSettings,
+        version: str,
+        plans: tuple[FeaturePlan, ...] | None = None,
+    ) -> None:
+        """`plans` are those of another version with the same reference, which need not be made again."""
         self.reference = reference
         self.settings = settings
         self.version = version
-        self.features = tuple(plan_feature(feature, schema, settings) for feature in reference.features)
+        self.features = plans or tuple(plan_feature(feature, schema, settings) for feature in reference.features)
         self._starts = _starts([plan.width for plan in self.features])
         self.width = sum(plan.width for plan in self.features)
         self._series: dict[str, tuple[Series, ...]] = {}
@@ -52,13 +57,10 @@ class DriftTracker:
                 values = values[answered]
                 group = None if group is None else group[answered]
             target = sums[:, start : start + plan.width]
-            if not numeric:
-                _count(target, plan.slot_of_code[values], group)
-            elif group is None and len(values) >= SORT_ROWS:
-                target[0] += _sorted_counts(values, plan.search)
+            if numeric:
+                _count_numbers(target, values, plan.search, group)
             else:
-                cell = np.searchsorted(plan.search[:-1], values)
-                _count(target, 2 * cell - 1 + (plan.search[cell] == values), group)
+                _count(target, plan.slot_of_code[values], group)
 
     def samples(self, lifetime: Counts) -> Iterable[Sample]:
         """Lifetime counters by bin and by fault."""
@@ -349,11 +351,16 @@ def _count(target: Counts, slots: Counts, group: Counts | None) -> None:
     target += np.bincount(slots, minlength=groups * width).reshape(groups, width)
 
 
-def _sorted_counts(values: Floats, search: Floats) -> Counts:
-    """Counts of a numeric feature's slots: boundaries of each knot in the sorted column, then differences."""
-    ordered = np.sort(values)  # NaN last
-    edges = np.empty(2 * len(search) - 1, np.int64)
-    edges[:-1:2] = np.searchsorted(ordered, search[:-1], "left")
-    edges[1:-1:2] = np.searchsorted(ordered, search[:-1], "right")
+def _count_numbers(target: Counts, values: Floats, search: Floats, group: Counts | None) -> None:
+    """Add one to the slot of each value: where each knot lies in the sorted column, then differences."""
+    order = None if group is None else np.argsort(values)
+    ordered = np.sort(values) if order is None else values[order]  # NaN last
+    edges = np.empty(2 * len(search) + 1, np.int64)
+    edges[:-1:2] = np.searchsorted(ordered, search, "left")
+    edges[1:-1:2] = np.searchsorted(ordered, search, "right")
     edges[-1] = len(ordered)
-    return np.diff(edges)
+    counts = np.diff(edges)
+    if group is None or order is None:
+        target[0] += counts
+    else:
+        _count(target, np.repeat(np.arange(len(counts)), counts), group[order])

@@ -4,6 +4,7 @@ A missing number is NaN; `+inf` stands for a value that is not finite and `-inf`
 column needs no mask. A category is a code into its schema's vocabulary or one of the negative codes below.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
@@ -116,7 +117,7 @@ def category_text(value: object) -> str | None:
     if isinstance(value, int):
         return str(value)
     if isinstance(value, float):
-        if value != value:
+        if math.isnan(value):
             return None
         return str(int(value)) if value.is_integer() else repr(value)
     raise TypeError(f"{type(value).__name__} is not a category")

@@ -18,18 +18,14 @@ from exporter.monitor.events import Batch, Decoded, Schema
 from exporter.monitor.feed import SourceFeed
 from exporter.monitor.learner import Learner
 from exporter.monitor.panes import OUTSIDE
-from exporter.monitor.reference import Reference, schema_of
+from exporter.monitor.reference import Reference
 from exporter.monitor.settings import ModelSettings
 from exporter.monitor.snapshot import ModelView, Snapshot
 from exporter.monitor.traffic import TrafficTracker
-from exporter.monitor.versions import ModelState, Pending
-from exporter.stats import Counts
+from exporter.monitor.versions import ModelState
 
 TRACKERS = (TrafficTracker, DriftTracker)
 """Every tracker; the contract suite holds each to the laws of a sum."""
-
-FLUSH_ROWS = 8192
-"""Rows that wait to be counted together: enough for the sorting route, and at most about 3 ms of work at once."""
 
 _STATE = 1
 
@@ -53,7 +49,6 @@ class Fleet:
         self._unconfigured = unconfigured or ModelSettings(name="", configured=False)
         self._series_limit = series_limit
         self._feeds: dict[str, SourceFeed] = {}
-        self._waiting = 0
         self.revision = 0
         """Changes when a model's schema does: codecs made before must be made anew."""
         for model in self._models.values():
@@ -102,8 +97,6 @@ class Fleet:
             if len(batch):
                 self._observe_batch(batch, feed, dropped, now)
         feed.dropped += dropped
-        if self._waiting >= FLUSH_ROWS:
-            self._flush()
         return dropped
 
     def _observe_batch(self, batch: Batch, feed: SourceFeed, dropped: Counter[str], now: float) -> None:
@@ -117,10 +110,8 @@ class Fleet:
         if future:
             feed.late["future"] += future
         for index, version in enumerate(batch.versions):
-            rows: Counts | slice = slice(None)
-            if len(batch.versions) > 1:
-                rows = np.flatnonzero(batch.version == index)
-            times = batch.time[rows]
+            rows = None if len(batch.versions) == 1 else np.flatnonzero(batch.version == index)
+            times, panes = (batch.time, pane) if rows is None else (batch.time[rows], pane[rows])
             state = model.open(version, now)
             if state is None:
                 dropped["version_limit"] += len(times)
@@ -131,11 +122,9 @@ class Fleet:
                 newest = float(times.max())
                 feed.newest(newest)
                 state.last_prediction = max(newest, state.last_prediction or newest)
-            state.pending.append(Pending(batch, rows, pane[rows]))
-            self._waiting += len(pane) if isinstance(rows, slice) else len(rows)
+            state.observe(batch, rows, panes, model.watermarks.end)
             if state.learner is not None and batch.raw is not None:
-                chosen = range(len(batch)) if isinstance(rows, slice) else rows.tolist()
-                state.learner.observe([batch.raw[i] for i in chosen])
+                state.learner.observe(batch.raw if rows is None else [batch.raw[i] for i in rows.tolist()])
 
     def _open(self, name: str) -> ModelState | None:
         model = self._models.get(name)
@@ -154,7 +143,10 @@ class Fleet:
             state.learner
             for model in self._models.values()
             for state in model.versions.values()
-            if state.learner is not None and state.learner.complete and not model.references
+            if state.learner is not None
+            and state.learner.complete
+            and not state.learner.hopeless
+            and not model.references
         )
 
     def adopt(self, model: str, references: Sequence[Reference]) -> None:
@@ -162,10 +154,9 @@ class Fleet:
 
         Raises BadReference when they disagree on the type of a feature; then nothing has changed.
         """
-        schema = schema_of(references) if references else Schema()
-        self._flush()
+        self._flush()  # rows that wait have the columns of the old schema
         state = self._models[model]
-        state.references, state.schema = tuple(references), schema
+        state.use(references)
         self.revision += 1
         for version in state.versions.values():
             reference = state.reference_for(version.version)
@@ -178,17 +169,22 @@ class Fleet:
                 # Same counters, but the columns of a batch may have moved.
                 kept.tracker = state.drift(reference, version.version).tracker
             version.reference = reference
+            version.buffer = None
             if reference is not None:
                 version.learner = None
 
     # ---- counting --------------------------------------------------------------------------------------------------
 
-    def _flush(self) -> None:
-        """Count every waiting row."""
-        for model in self._models.values():
-            for state in model.versions.values():
+    def settle(self) -> Iterator[None]:
+        """Count every waiting row, a version at a time: between two of them other work can have its turn."""
+        for model in tuple(self._models.values()):
+            for state in tuple(model.versions.values()):
                 state.count(model.watermarks.end)
-        self._waiting = 0
+                yield
+
+    def _flush(self) -> None:
+        for _ in self.settle():
+            pass
 
     # ---- snapshots out ---------------------------------------------------------------------------------------------
 

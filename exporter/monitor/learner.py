@@ -22,6 +22,8 @@ class Learner:
         self.version = version
         self.needed = settings.learn
         self.seen = 0
+        self.hopeless = False
+        """Whether what was seen has no feature to build from."""
         self._columns: dict[FeatureKey, list[object]] = {}
 
     @property
@@ -55,4 +57,5 @@ class Learner:
             except BadReference:
                 continue
             columns[name] = column
+        self.hopeless = not columns
         return reference.build(columns, model=self.settings.name, version=self.version, created=now)

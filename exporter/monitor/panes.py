@@ -74,13 +74,13 @@ class Watermarks:
         known = self.partitions.get(partition)
         future = time > horizon
         any_future = bool(future.any())
+        if any_future and future.all():
+            # Nothing to go by: nothing moves, and a partition that brings nothing else becomes idle.
+            return np.full(len(time), OUTSIDE), 0, len(time)
         running = np.maximum.accumulate(np.where(future, -np.inf, time) if any_future else time)
         if known is not None:
             running = np.maximum(running, known.watermark)
-        newest = float(running[-1])
-        # A partition that brings nothing but the future stays as it was, and becomes idle.
-        if np.isfinite(newest) and not (any_future and future.all()):
-            self.partitions[partition] = Partition(newest, now)
+        self.partitions[partition] = Partition(float(running[-1]), now)
         panes = np.floor(time / pane_s)
         outside = panes < np.floor(running / pane_s) - thresholds.ALLOWED_LATENESS_PANES.value
         late = int(outside.sum())

@@ -48,7 +48,7 @@ class FeaturePlan:
     bin_of_slot: Counts
     fault_of_slot: Counts  # index into FAULTS, -1 for a sound value
     slot_of_code: Counts  # categorical only: indexed by vocabulary code, negative codes from the end
-    search: Floats  # numeric only: -inf, knots, +inf, NaN
+    search: Floats  # numeric only: -inf, knots, +inf
 
     @property
     def width(self) -> int:
@@ -105,7 +105,7 @@ def _plan_numeric(feature: Numeric, schema: Schema, settings: ModelSettings) -> 
             )
         ),
         slot_of_code=np.zeros(0, np.int64),
-        search=np.concatenate(([-np.inf], knots, [np.inf, np.nan])),
+        search=np.concatenate(([-np.inf], knots, [np.inf])),
     )
 
 

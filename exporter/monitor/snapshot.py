@@ -125,12 +125,13 @@ class ModelView:
     @property
     def full_series(self) -> int:
         """How many series this version exports when every score has enough data."""
-        unscored = (
-            0
-            if self.drift is None
-            else SCORES_NEEDING_DATA * len(self.drift.features) + KS_SCORES * len(self.drift.numeric)
-        )
-        return sum(len(samples) for _, samples in self.groups()) + unscored
+        absent = int(self.last_prediction is None)
+        readout = self.drift_readout
+        if readout is not None:
+            testable = readout.tracker.live_bins > 1  # a constant has no score, whatever the data
+            absent += SCORES_NEEDING_DATA * int(np.sum(testable & np.isnan(readout.psi)))
+            absent += KS_SCORES * int(np.isnan(readout.ks[readout.tracker.numeric]).sum())
+        return sum(len(samples) for _, samples in self.groups()) + absent
 
     def groups(self) -> Iterator[tuple[tuple[int, int], list[Sample]]]:
         """Series with their priority (lower is kept longer); a group is exposed whole or not at all."""

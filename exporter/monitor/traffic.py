@@ -1,7 +1,7 @@
 """Traffic of one model version: predictions, failures by reason, and latency as a histogram.
 
-Latency is summed in whole microseconds of values clipped to an hour, so that sums add exactly; what is clipped, negative
-or no number is counted as an invalid value of `latency_seconds` instead of bending the mean.
+Latency is summed in whole microseconds of values clipped to an hour, so that sums add exactly; what is clipped,
+negative or no number is counted as an invalid value of `latency_seconds` instead of bending the mean.
 """
 
 from collections.abc import Iterable

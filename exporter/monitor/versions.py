@@ -1,16 +1,18 @@
 """One model and its versions: counters, windows, and rows that wait to be counted."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from exporter.catalog import thresholds
-from exporter.monitor.drift import SORT_ROWS, DriftTracker
+from exporter.monitor.buffer import Buffer
+from exporter.monitor.drift import DriftTracker
 from exporter.monitor.events import Batch, Rows, Schema
 from exporter.monitor.learner import Learner
 from exporter.monitor.panes import OUTSIDE, PaneRing, Watermarks, Window
+from exporter.monitor.plan import FeaturePlan
 from exporter.monitor.reference import Reference, schema_of
 from exporter.monitor.settings import ModelSettings
 from exporter.monitor.tracker import Tracker
@@ -39,15 +41,6 @@ class Counted(Generic[T]):
 
 
 @dataclass(slots=True)
-class Pending:
-    """Columns of rows that are not counted yet, and their panes."""
-
-    batch: Batch
-    rows: Counts | slice
-    pane: Counts
-
-
-@dataclass(slots=True)
 class VersionState:
     """One version of a model against one reference (or none)."""
 
@@ -59,7 +52,19 @@ class VersionState:
     first_seen: float
     last_seen: float
     last_prediction: float | None = None
-    pending: list[Pending] = field(default_factory=list)
+    buffer: Buffer | None = None
+
+    def observe(self, batch: Batch, rows: Counts | None, pane: Counts, end: int) -> None:
+        """Keep rows of a batch (all, or those of the given indices) to be counted; count when enough have come."""
+        if self.buffer is None:
+            self.buffer = Buffer(batch.schema)
+        while len(pane):
+            taken = self.buffer.put(batch, rows, pane)
+            if self.buffer.full:
+                self.count(end)
+            if taken < len(pane):
+                rows = np.arange(taken, len(pane)) if rows is None else rows[taken:]
+            pane = pane[taken:]
 
     @property
     def counted(self) -> tuple[Counted[Any], ...]:
@@ -70,11 +75,10 @@ class VersionState:
         """Move the windows to pane `end` and count the rows that wait."""
         for counted in self.counted:
             counted.ring.advance(end)
-        if self.pending:
-            for rows, panes in _grouped(self.pending):
+        if self.buffer is not None:
+            for rows, panes in self.buffer.take(end - self.traffic.ring.window.panes):
                 for counted in self.counted:
                     counted.add(rows, panes)
-            self.pending.clear()
 
     def merge(self, other: "VersionState") -> None:
         """Add what another process counted of the same version against the same reference."""
@@ -121,8 +125,7 @@ class ModelState:
 
     def __init__(self, settings: ModelSettings, references: Sequence[Reference] = ()) -> None:
         self.settings = settings
-        self.references = tuple(references)
-        self.schema = schema_of(self.references) if references else Schema()
+        self.use(references)
         self.watermarks = Watermarks(settings.window)
         self.versions: dict[str, VersionState] = {}
 
@@ -167,30 +170,17 @@ class ModelState:
 
     def drift(self, reference: Reference, version: str) -> Counted[DriftTracker]:
         """Empty drift counters against a reference."""
-        return Counted(DriftTracker(reference, self.schema, self.settings, version), self.settings.window)
+        plans = self._plans.get(reference.id)
+        tracker = DriftTracker(reference, self.schema, self.settings, version, plans)
+        self._plans[reference.id] = tracker.features
+        return Counted(tracker, self.settings.window)
+
+    def use(self, references: Sequence[Reference]) -> None:
+        """Compare with these references from now on. Raises BadReference if they disagree; then nothing has changed."""
+        self.schema = schema_of(references) if references else Schema()
+        self.references = tuple(references)
+        self._plans: dict[str, tuple[FeaturePlan, ...]] = {}
 
     def is_known(self, version: str) -> bool:
+        """Whether the version is configured or has a reference of its own: such a version always has a place."""
         return version == self.settings.version or any(version == known.version for known in self.references)
-
-
-def _grouped(pending: Sequence[Pending]) -> Iterator[tuple[Rows, Counts]]:
-    """Waiting rows joined and grouped by pane, as few blocks as is fast: see monitor.drift for the two routes."""
-    pane = _joined([waiting.pane for waiting in pending])
-    numeric = _joined([waiting.batch.numeric[waiting.rows] for waiting in pending])
-    codes = _joined([waiting.batch.codes[waiting.rows] for waiting in pending])
-    latency_s = _joined([waiting.batch.latency_s[waiting.rows] for waiting in pending])
-    error = _joined([waiting.batch.error[waiting.rows] for waiting in pending])
-    if pane.min() == pane.max():
-        yield Rows(numeric, codes, latency_s, error, None, 1), pane[:1]
-        return
-    panes, group = np.unique(pane, return_inverse=True)
-    if len(pane) < SORT_ROWS * len(panes):
-        yield Rows(numeric, codes, latency_s, error, group, len(panes)), panes
-        return
-    for index in range(len(panes)):
-        rows = group == index
-        yield Rows(numeric[rows], codes[rows], latency_s[rows], error[rows], None, 1), panes[index : index + 1]
-
-
-def _joined(parts: list[Any]) -> Any:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)

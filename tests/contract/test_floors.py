@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -26,10 +27,15 @@ def test_a_running_exporter_does_without(heavy):
     assert result.returncode == 0, result.stderr
 
 
-def test_each_third_party_client_has_one_importing_file():
+@pytest.mark.parametrize(
+    ("client", "importer"), [("prometheus_client", "export/exposition.py"), ("yaml", "app/config.py")]
+)
+def test_each_third_party_client_has_one_importing_file(client, importer):
+    importing = re.compile(rf"^\s*(from|import) {client}\b", re.MULTILINE)
     importers = [
-        path.relative_to(ROOT).as_posix()
+        path.relative_to(ROOT / "exporter").as_posix()
         for path in (ROOT / "exporter").rglob("*.py")
-        if "prometheus_client" in path.read_text(encoding="utf-8").split('"""', 2)[-1]
+        if importing.search(path.read_text(encoding="utf-8"))
     ]
-    assert importers == ["exporter/export/exposition.py"]
+
+    assert importers == [importer]

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from typing import NoReturn
 
 import pytest
 
@@ -10,13 +11,13 @@ REQUIRED = "MODEL_HEALTH_REQUIRE_E2E"
 
 def binary(*names: str) -> str:
     """Path of the first of these programs that is installed."""
-    for name in names:
-        if path := shutil.which(name):
-            return path
-    missing(f"{' or '.join(names)} is not installed")
+    path = next(filter(None, map(shutil.which, names)), None)
+    if path is None:
+        missing(f"{' or '.join(names)} is not installed")
+    return path
 
 
-def missing(reason: str) -> None:
+def missing(reason: str) -> NoReturn:
     """Skip the test, or fail it when the environment says that nothing may be skipped."""
     if os.environ.get(REQUIRED, "0") not in ("", "0"):
         pytest.fail(f"{reason}, and {REQUIRED} is set")

@@ -96,7 +96,7 @@ def command(*arguments: str) -> list[str]:
 
 @contextmanager
 def started(folder: Path, *arguments: str, cwd: Path = ROOT) -> Iterator[Running]:
-    """The exporter with these arguments, once it answers. It must end well when asked to, if the test did not end it."""
+    """The exporter with these arguments, once it answers. If the test did not end it, it must end well when asked."""
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "exporter.log"
     environment = {**os.environ, "PYTHONPATH": str(cwd), "PYTHONUNBUFFERED": "1"}

@@ -43,9 +43,7 @@ def predictions(
     rng = np.random.default_rng(seed)
     for number in range(count):
         values = rng.normal(size=len(inputs)).round(6).tolist()
-        features: dict[str, Any] = {
-            name: value + (name in drifted) for name, value in zip(inputs, values, strict=True)
-        }
+        features: dict[str, Any] = {name: value + (name in drifted) for name, value in zip(inputs, values, strict=True)}
         features["colour"] = str(rng.choice(_COLOURS))
         yield {
             "model": model,

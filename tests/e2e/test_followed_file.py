@@ -57,12 +57,6 @@ def test_lines_are_counted_once_through_appending_rotation_and_truncation(tmp_pa
 
         assert exporter.value("ml_ingest_rejected_total", reason="malformed_json") == 1
         assert exporter.value("ml_ingest_events_total", source="file") == 214
-        rejected = [value for value in map(exporter_rejects(exporter), ("invalid_utf8", "too_large")) if value]
-        assert rejected == []
-
-
-def exporter_rejects(exporter: Running):
-    return lambda reason: exporter.value("ml_ingest_rejected_total", reason=reason)
 
 
 def test_a_file_and_posted_events_are_counted_together_and_told_apart(tmp_path):

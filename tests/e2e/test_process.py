@@ -9,7 +9,7 @@ from http.client import HTTPConnection
 import pytest
 
 from tests.e2e import stories
-from tests.e2e.running import ROOT, command, run
+from tests.e2e.running import ROOT, command, run, started
 from tests.e2e.waiting import eventually
 
 pytestmark = pytest.mark.e2e

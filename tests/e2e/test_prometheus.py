@@ -53,7 +53,7 @@ def test_prometheus_sees_what_was_posted(tmp_path):
             lambda: scraper.value(f'ml_feature_drifted{{feature="{stories.DRIFTING}"}}') == 1, "the drift in Prometheus"
         )
         (drifted,) = scraper.query("ml_feature_drifted == 1")
-        assert drifted[0]["model"], drifted[0]["version"] == (stories.MODEL, stories.VERSION)
+        assert (drifted[0]["model"], drifted[0]["version"]) == (stories.MODEL, stories.VERSION)
         (state,) = scraper.query(f'ml_feature_state{{feature="{stories.DRIFTING}"}}')
         assert state[0]["state"] == "drifting"
         assert scraper.value("ml_predictions_total") == 1500
@@ -68,20 +68,17 @@ def test_prometheus_sees_what_was_posted(tmp_path):
         assert "401" in (scraper.scrape_error("no-token") or "")
         assert scraper.value('up{job="no-token"}') == 0
 
-        # One value a series and scrape, and none that a restart or a second thread had made older.
-        for trouble in ("sample_duplicate_timestamp", "sample_out_of_order", "sample_out_of_bounds"):
-            found = scraper.api("query", query=f"prometheus_target_scrapes_{trouble}_total")["result"]
-            assert found == []  # Prometheus does not scrape itself here
-        assert 'msg="Error on ingesting' not in (tmp_path / "prometheus" / "prometheus.log").read_text()
+        # Prometheus tells in its log of samples that come twice, out of order, or too late.
+        assert "ingesting" not in (tmp_path / "prometheus" / "prometheus.log").read_text()
 
 
 def test_promtool_has_nothing_to_say(tmp_path):
     promtool = binary("promtool")
-    with run(
-        tmp_path, [stories.MODEL_CONFIG | {"learn": None}, {"name": "learning", "learn": 100}], [stories.reference()]
-    ) as exporter:
+    models = [stories.MODEL_CONFIG, {"name": "learning", "learn": 100}]
+    with run(tmp_path, models, [stories.reference()]) as exporter:
         fill(exporter)
         text = exporter.get("/metrics").body
+    assert b"\nml_feature_psi{" in text
     checked = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, timeout=30, check=False)
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
 

@@ -10,7 +10,6 @@ from scipy import stats
 from exporter.catalog import metrics
 from exporter.monitor.drift import DriftReadout
 from exporter.monitor.events import NON_FINITE_NUMBER, WRONG_TYPE, WRONG_TYPE_NUMBER, FeatureKey
-from exporter.monitor.fleet import Fleet
 from exporter.monitor.reference import Reference, Resolution
 from tests.builders import (
     COLOUR,
@@ -45,7 +44,7 @@ def faults(readout: DriftReadout, feature: int = 0) -> dict[str, float]:
     return {fault.reason: fault.ratio for fault in readout.faults[feature]}
 
 
-# ---- sameness ----------------------------------------------------------------------------------------------------------
+# ---- sameness --------------------------------------------------------------------------------------------------------
 
 
 def test_a_stream_of_the_training_data_counts_exactly_as_the_reference():
@@ -110,7 +109,7 @@ def test_many_reference_values_bracket_the_exact_ks():
     assert readout.ks_upper[0] - readout.ks[0] < 1 / 260
 
 
-# ---- verdicts ----------------------------------------------------------------------------------------------------------
+# ---- verdicts --------------------------------------------------------------------------------------------------------
 
 
 def shifted(by: float, rows: int, seed: int = 5) -> dict[FeatureKey, np.ndarray]:
@@ -168,7 +167,7 @@ def test_a_change_of_categories_is_drift():
     assert np.isnan(readout.ks[0]), "categories have no order"
 
 
-# ---- broken data -------------------------------------------------------------------------------------------------------
+# ---- broken data -----------------------------------------------------------------------------------------------------
 
 ROWS = 1000
 
@@ -334,4 +333,3 @@ def test_a_fleet_of_only_categories_has_no_ks():
     observe(fleet, {COLOUR: ["a", "b"] * 500})
 
     assert not any(key.startswith("ml_feature_ks") for key in exposed(fleet.tick(NOW)))
-    assert isinstance(fleet, Fleet)

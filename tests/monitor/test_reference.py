@@ -27,7 +27,7 @@ def edited(change: dict[str, Any], *, of: Reference | None = None, feature: dict
     return reference.encode(msgspec.structs.replace(parsed, id=reference._content_hash(parsed)))
 
 
-# ---- the document ------------------------------------------------------------------------------------------------------
+# ---- the document ----------------------------------------------------------------------------------------------------
 
 
 def test_a_document_is_read_back_as_it_was_written():
@@ -110,7 +110,7 @@ def test_unknown_keys_are_refused():
     ],
 )
 def test_numbers_that_do_not_fit_together_are_refused_by_name(change: dict[str, Any]):
-    with pytest.raises(BadReference, match="feature x: .* do not fit together"):
+    with pytest.raises(BadReference, match=r"feature x: .* do not fit together"):
         reference.decode(edited({}, feature=change))
 
 
@@ -125,7 +125,7 @@ def test_numbers_that_do_not_fit_together_are_refused_by_name(change: dict[str, 
     ],
 )
 def test_categories_that_do_not_fit_together_are_refused_by_name(change: dict[str, Any]):
-    with pytest.raises(BadReference, match="feature colour: .* do not fit together"):
+    with pytest.raises(BadReference, match=r"feature colour: .* do not fit together"):
         reference.decode(edited({}, of=a_reference({COLOUR: ["a", "b"]}), feature=change))
 
 
@@ -140,7 +140,7 @@ def test_a_document_without_features_or_with_one_twice_is_refused():
             reference.decode(document)
 
 
-# ---- building ----------------------------------------------------------------------------------------------------------
+# ---- building --------------------------------------------------------------------------------------------------------
 
 
 def test_every_value_of_a_column_is_accounted_for():
@@ -254,7 +254,7 @@ def test_whole_numbers_are_classes_in_a_prediction_only():
     assert isinstance(reference.infer_column(SCORE, [0, 1]), np.ndarray)
 
 
-# ---- several references of a model -------------------------------------------------------------------------------------
+# ---- several references of a model -----------------------------------------------------------------------------------
 
 
 def test_the_schema_of_several_references_has_the_columns_and_categories_of_all():

@@ -109,15 +109,12 @@ def test_a_latency_beyond_an_hour_is_clipped_in_the_sum_and_said_to_be_out_of_ra
 
 def prometheus_quantile(q: float, buckets: list[int]) -> float:
     """`histogram_quantile` as its documentation describes it."""
-    rank, below = q * sum(buckets), 0
-    for place, count in enumerate(buckets):
+    rank, below, lower = q * sum(buckets), 0, 0.0
+    for count, upper in zip(buckets, LATENCY_BUCKETS_S, strict=False):
         if below + count >= rank:
-            break
-        below += count
-    if place == len(LATENCY_BUCKETS_S):
-        return LATENCY_BUCKETS_S[-1]
-    lower = LATENCY_BUCKETS_S[place - 1] if place else 0.0
-    return lower + (LATENCY_BUCKETS_S[place] - lower) * (rank - below) / count
+            return lower + (upper - lower) * (rank - below) / count
+        below, lower = below + count, upper
+    return LATENCY_BUCKETS_S[-1]
 
 
 @given(latencies, st.floats(0.01, 1))

@@ -20,9 +20,7 @@ def intervals(sample: np.ndarray, bins: int = 10, discrete_values: int = 20, lim
     position = np.searchsorted(knots, sample)
     equal = knots[np.minimum(position, len(knots) - 1)] == sample
     of_value = number[2 * position + equal]
-    return [
-        (part.min(), part.max(), len(part)) for i in range(number.max() + 1) if len(part := sample[of_value == i])
-    ]
+    return [(part.min(), part.max(), len(part)) for i in range(number.max() + 1) if len(part := sample[of_value == i])]
 
 
 @given(samples, limits)

@@ -1,0 +1,203 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exporter.app import config
+from exporter.app.config import Config, ConfigError, FileConfig, HttpConfig, Listen, fields_of, model_settings, parse
+from exporter.app.setup import access
+
+ENVIRONMENT = {"MODEL_VERSION": "7", "FOLDER": "/data"}
+
+EVERYTHING = """
+listen: 127.0.0.1:0
+tick: 500ms
+insecure: true
+series_limit: 5000
+auth: {write_token_file: write, read_token_file: read}
+models:
+  - name: car_loan
+    version: ${MODEL_VERSION}
+    references: ["${FOLDER}/reference-*.json"]
+    window: 30m
+    min_samples: 200
+    thresholds: {psi: 0.2, alpha: 0.01, drifted_features_ratio: 0.5, features: {car_value: {psi: 0.3}}}
+    latency_objective: {p99: 250ms, p99.9: 1s}
+    error_reasons: [quota]
+    trained: 2026-11-01T00:00:00+01:00
+    max_age: 30d
+    info: {team: risk, project: lending}
+  - {name: young, learn: 20000, categorical: [zip]}
+sources:
+  - {type: http, time: event, max_body_bytes: 1000, model: car_loan, log_values: true, fields: {id: request.id}}
+  - {type: file, path: events.jsonl, follow: true, fields: {features: "*"}, exclude: [debug]}
+  - {type: file, path: rows.csv, model: young}
+"""
+
+
+def load(text: str, **environment: str) -> Config:
+    return parse(text, "c.yaml", environment)
+
+
+def a_model(**settings: Any) -> str:
+    import json
+
+    return json.dumps({"models": [{"name": "m", **settings}]})
+
+
+def a_source(**settings: Any) -> str:
+    import json
+
+    return json.dumps({"models": [{"name": "m"}], "sources": [settings]})
+
+
+def test_an_empty_file_is_an_exporter_that_takes_posts():
+    for text in ("", "# nothing\n", "{}"):
+        loaded = load(text)
+        assert (loaded.listen, loaded.tick, loaded.models) == ("0.0.0.0:9878", "5s", [])
+        assert [type(source) for source in loaded.sources] == [HttpConfig]
+
+
+def test_everything_that_can_be_set():
+    loaded = parse(EVERYTHING, "c.yaml", ENVIRONMENT)
+    car_loan, young = map(model_settings, loaded.models)
+    assert (car_loan.name, car_loan.version) == ("car_loan", "7")
+    assert loaded.models[0].references == ["/data/reference-*.json"]
+    assert (car_loan.window.seconds, car_loan.window.label) == (1800, "30m")
+    assert (car_loan.min_samples, car_loan.psi_threshold, car_loan.alpha) == (200, 0.2, 0.01)
+    assert car_loan.drifted_features_ratio == 0.5
+    assert car_loan.feature_psi_thresholds == {"car_value": 0.3}
+    assert car_loan.latency_objective_s == {"0.99": 0.25, "0.999": 1.0}
+    assert "quota" in car_loan.error_reasons.names
+    assert car_loan.trained == 1793487600.0
+    assert car_loan.max_age_s == 30 * 86400
+    assert car_loan.info == {"team": "risk", "project": "lending"}
+    assert (young.learn, young.learn_categorical) == (20000, {"zip"})
+    http, events, rows = loaded.sources
+    assert isinstance(http, HttpConfig)
+    assert (http.time, http.max_body_bytes, http.model, http.log_values) == ("event", 1000, "car_loan", True)
+    assert fields_of(http).id == ("request", "id")
+    assert fields_of(events).flat
+    assert fields_of(events).exclude == {"debug"}
+    assert isinstance(rows, FileConfig)
+    assert not rows.follow
+
+
+BAD = {
+    # keys
+    "modles: []": "modles: unknown key; did you mean models?",
+    a_model(windw="1h"): "models[0].windw: unknown key; did you mean window?",
+    a_model(thresholds={"ps": 1}): "models[0].thresholds.ps: unknown key; did you mean psi?",
+    "auth: {write_token: x}": "auth.write_token: unknown key; did you mean write_token_file?",
+    a_source(type="http", tme="event"): "sources[0].tme: unknown key; did you mean time?",
+    "zzzzzzzz: 1": "zzzzzzzz: unknown key",
+    # types
+    "[1]": "Expected `object`, got `array`",
+    "tick: 5": "tick: expected `str`, got `int`",
+    a_model(references="r.json"): "models[0].references: expected `array`, got `str`",
+    "models: [{window: 1h}]": "models[0]: object missing required field `name`",
+    "insecure: perhaps": "insecure: expected `bool`, got `str`",
+    a_source(path="a.jsonl"): "sources[0]: object missing required field `type`",
+    a_source(type="carrier pigeon"): "sources[0].type: invalid value 'carrier pigeon'",
+    a_source(type="http", time="local"): "sources[0].time: invalid enum value 'local'",
+    # units
+    "tick: 5 s": "tick: a duration such as 250ms, 30s, 5m, 1h or 30d expected, found '5 s'",
+    "tick: 0s": "tick: a duration such as 250ms, 30s, 5m, 1h or 30d expected, found '0s'",
+    a_model(window="1w"): "models[0].window: a duration such as 250ms, 30s, 5m, 1h or 30d expected, found '1w'",
+    a_model(max_age="-1d"): "models[0].max_age: a duration such as 250ms, 30s, 5m, 1h or 30d expected, found '-1d'",
+    a_model(latency_objective={"p99": "fast"}): "models[0].latency_objective.p99: a duration such as",
+    a_model(latency_objective={"99": "1s"}): "models[0].latency_objective.99: a quantile such as p50, p99 or p99.9",
+    a_model(latency_objective={"p0": "1s"}): "models[0].latency_objective.p0: a quantile such as p50, p99 or p99.9",
+    # impossible values
+    a_model(window="10ms"): "models[0].window: at least 1s expected, found '10ms'",
+    a_model(min_samples=0): "models[0].min_samples: expected `int` >= 1",
+    a_model(thresholds={"psi": 0}): "models[0].thresholds.psi: expected `float` > 0.0",
+    "models: [{name: m, thresholds: {psi: .nan}}]": "models[0].thresholds.psi: expected `float` > 0.0",
+    a_model(thresholds={"alpha": 1}): "models[0].thresholds.alpha: expected `float` < 1.0",
+    a_model(thresholds={"drifted_features_ratio": 1.1}): "models[0].thresholds.drifted_features_ratio: expected",
+    a_model(learn=5): "models[0].learn: expected `int` >= 100",
+    a_model(name=""): "models[0].name: expected `str` of length >= 1",
+    a_model(trained="yesterday"): "models[0].trained: invalid RFC3339 encoded datetime",
+    "models: [{name: m, trained: 2026-13-01}]": "not YAML: month must be in 1..12",
+    a_model(info={"taem": "risk"}): "models[0].info.taem: unknown; expected one of role, team, project",
+    "listen: nowhere": "listen: host:port expected, found 'nowhere'",
+    "listen: 'localhost:70000'": "listen: host:port expected, found 'localhost:70000'",
+    # what does not fit together
+    "models: [{name: m}, {name: m}]": "models[1].name: 'm' is configured twice",
+    a_model(learn=1000, references=["r.json"]): "models[0].learn: the model has references; remove one of the two",
+    "sources: [{type: http}, {type: http}]": "sources: one of type http at most",
+    a_source(type="file", path="t.csv"): "sources[0].model: a table needs one of the configured models, found None",
+    a_source(type="file", path="t.csv", model="x"): "sources[0].model: a table needs one of the configured models",
+    a_source(type="file", path="t.parquet", model="m", follow=True): "sources[0].follow: a Parquet file cannot",
+    a_source(type="file", path="t.log"): "sources[0].format: jsonl, csv or parquet expected, as '.log' does not tell",
+    a_source(type="http", fields={"idd": "x"}): "sources[0].fields.idd: unknown field; expected one of model, version",
+    a_source(type="http", fields={"id": "a..b"}): "sources[0].fields.id: 'a..b' is not a dotted path",
+    a_source(type="http", fields={"score": "features"}): "sources[0].fields.features: features leads through features",
+    # environment and YAML
+    "listen: ${NOWHERE}": "listen: the environment has no NOWHERE",
+    a_model(references=["${HERE}/${NOWHERE}"]): "models[0].references[0]: the environment has no NOWHERE",
+    "models: [": "not YAML: while parsing a flow node",
+    "a: b: c": "not YAML: mapping values are not allowed here",
+    "a: &a [*a]": "an anchor holds itself",
+    "[" * 5000: "not YAML: ",
+    "\0": "not YAML: ",
+}
+
+
+@pytest.mark.parametrize("text, message", list(BAD.items()), ids=[message[:60] for message in BAD.values()])
+def test_what_must_not_be_used_is_refused_in_one_line_that_names_file_key_and_expectation(text: str, message: str):
+    with pytest.raises(ConfigError) as refused:
+        load(text, HERE="/here")
+    assert str(refused.value).startswith(f"c.yaml: {message}")
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path):
+    with pytest.raises(ConfigError, match=f"cannot read {tmp_path}/none.yaml: No such file or directory"):
+        config.load(tmp_path / "none.yaml")
+    with pytest.raises(ConfigError, match=f"cannot read {tmp_path}: Is a directory"):
+        config.load(tmp_path)
+    (tmp_path / "latin.yaml").write_bytes(b"# \xe9")
+    with pytest.raises(ConfigError, match=r"cannot read .*latin.yaml: .*utf-8"):
+        config.load(tmp_path / "latin.yaml")
+
+
+@pytest.mark.parametrize(
+    "text, listen, loopback",
+    [
+        ("0.0.0.0:9878", Listen("0.0.0.0", 9878), False),
+        (":9878", Listen("0.0.0.0", 9878), False),
+        ("127.0.0.1:0", Listen("127.0.0.1", 0), True),
+        ("localhost:80", Listen("localhost", 80), True),
+        ("[::1]:80", Listen("::1", 80), True),
+        ("10.0.0.1:80", Listen("10.0.0.1", 80), False),
+    ],
+)
+def test_where_to_listen(text: str, listen: Listen, *, loopback: bool):
+    found = config.listen_address(text)
+    assert (found, found.loopback) == (listen, loopback)
+
+
+class TestTokens:
+    def auth(self, tmp_path: Path) -> Config:
+        return load(f"auth: {{write_token_file: write, read_token_file: {tmp_path}/read}}")
+
+    def test_are_read_without_the_line_break_from_paths_beside_the_configuration(self, tmp_path: Path):
+        (tmp_path / "write").write_text("s3cret\n")
+        (tmp_path / "read").write_text("  other ")
+        found = access(self.auth(tmp_path), tmp_path)
+        assert (found.write_token, found.read_token, found.insecure) == ("s3cret", "other", False)
+
+    def test_none_are_asked_for_by_default(self, tmp_path: Path):
+        found = access(load("insecure: true"), tmp_path)
+        assert (found.write_token, found.read_token, found.insecure) == (None, None, True)
+
+    def test_a_file_without_a_token_is_refused_by_its_key(self, tmp_path: Path):
+        with pytest.raises(ConfigError, match=f"auth.read_token_file: cannot read {tmp_path}/read: No such file"):
+            access(self.auth(tmp_path), tmp_path)
+        (tmp_path / "read").write_text("\n")
+        with pytest.raises(ConfigError, match=f"auth.read_token_file: {tmp_path}/read is empty"):
+            access(self.auth(tmp_path), tmp_path)
+        (tmp_path / "read").write_bytes(b"\xff")
+        with pytest.raises(ConfigError, match=f"auth.read_token_file: cannot read {tmp_path}/read: not text"):
+            access(self.auth(tmp_path), tmp_path)

@@ -1,0 +1,237 @@
+"""Replay held against scipy, on public data where it lies beside the checkout, and on generated data always."""
+
+import csv
+import itertools
+import json
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from scipy import stats
+
+from exporter.app.build import Choice, build_reference, parse_scores
+from exporter.app.replay import Found, Replay, as_json, parse_window, scores_of
+from exporter.ingest import tables
+from exporter.ingest.source import Unavailable
+from exporter.monitor.reference import Columns, Reference, Resolution
+from exporter.monitor.settings import ModelSettings
+from tests.app.commands import DATA, HEADER, rows, write_csv
+
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"the public data sets are not at {DATA}")
+
+KEEP_ALL = 200_000
+"""Knots that keep every value of the reference."""
+
+
+def build(path: Path, columns: Columns, exclude: Sequence[str] = (), knots: int = 259) -> Reference:
+    choice = Choice(columns, frozenset(exclude))
+    return build_reference(path, "m", "1", choice, Resolution(knots), lambda _: None)
+
+
+def replay(path: Path, reference: Reference, window: str, **settings: float) -> list[Found]:
+    asked = ModelSettings("m", version="1", **settings)
+    return list(Replay(reference, asked, parse_window(window), reference.columns).run(path))
+
+
+def scores(found: Found) -> dict[str, dict[str, float]]:
+    return {one["feature"]: one for one in scores_of(found.view)}
+
+
+def drifted(found: Sequence[Found]) -> list[set[str]]:
+    return [{name for name, one in scores(window).items() if one["drifted"]} for window in found]
+
+
+def numbers(path: Path, names: Collection[str]) -> dict[str, np.ndarray]:
+    """Whole columns of a table."""
+    parts = [[tables.numbers(table.columns[name]) for name in names] for table in tables.read(path)]
+    return dict(zip(names, map(np.concatenate, zip(*parts, strict=True)), strict=True))
+
+
+def exact_ks(reference: Path, current: Path, columns: Mapping[str, str], size: int) -> dict[str, list[float]]:
+    """Kolmogorov-Smirnov distances by scipy, a value a chunk of `size` rows."""
+    before, after = numbers(reference, columns.values()), numbers(current, columns.values())
+    return {
+        feature: [
+            float(stats.ks_2samp(before[name], chunk, method="asymp").statistic)
+            for chunk in np.split(after[name], range(size, len(after[name]), size))
+        ]
+        for feature, name in columns.items()
+    }
+
+
+def hold_ks(found: Sequence[Found], exact: Mapping[str, Sequence[float]], *, near: float, apart: float) -> None:
+    for feature, values in exact.items():
+        for window, value in zip(found, values, strict=True):
+            one = scores(window)[feature]
+            assert one["ks"] - 1e-12 <= value <= one["ks_upper"] + 1e-12, (feature, window.key)
+            assert abs(one["ks"] - value) <= near
+            assert one["ks_upper"] - one["ks"] <= apart
+
+
+@needs_data
+class TestCarLoan:
+    """Five chunks of 5,000 like the training data, five of other applicants."""
+
+    columns = Columns("y_pred", {"score": "y_pred_proba"}, label="repaid", timestamp="timestamp", id="id")
+    numeric = {name: name for name in ("car_value", "debt_to_income_ratio", "loan_length", "driver_tenure")} | {
+        "score": "y_pred_proba"
+    }
+    reference, current = DATA / "car_loan_reference.csv", DATA / "car_loan_analysis.csv"
+
+    @staticmethod
+    @cache
+    def known(knots: int) -> Reference:
+        return build(TestCarLoan.reference, TestCarLoan.columns, knots=knots)
+
+    @staticmethod
+    @cache
+    def found(knots: int) -> list[Found]:
+        return replay(TestCarLoan.current, TestCarLoan.known(knots), "5000")
+
+    @staticmethod
+    @cache
+    def exact() -> dict[str, list[float]]:
+        return exact_ks(TestCarLoan.reference, TestCarLoan.current, TestCarLoan.numeric, 5000)
+
+    def test_exact_ks_lies_between_the_bounds_and_close_to_both(self):
+        hold_ks(self.found(259), self.exact(), near=0.002, apart=0.004)
+
+    def test_with_every_value_a_knot_the_distance_is_exact(self):
+        hold_ks(self.found(KEEP_ALL), self.exact(), near=1e-12, apart=1e-12)
+
+    def test_published_distances(self):
+        published = [0.01576, 0.01272, 0.01746, 0.01282, 0.01922, 0.00824, 0.01068, 0.01002, 0.01070, 0.00700]
+        found = [scores(window)["debt_to_income_ratio"]["ks"] for window in self.found(KEEP_ALL)]
+        np.testing.assert_allclose(found, published, atol=5e-6)
+
+    def test_what_drifts_drifts_from_chunk_5_and_nothing_else_ever(self):
+        changed = {"car_value", "loan_length", "salary_range", "repaid_loan_on_prev_car", "score"}
+        assert drifted(self.found(259)) == [set()] * 5 + [changed] * 5
+
+    def test_every_row_is_counted_and_in_its_time(self):
+        found = as_json(self.known(259), self.found(259), Counter())
+        assert [window["samples"] for window in found["windows"]] == [5000] * 10
+        assert found["windows"][0]["start"] == "2018-10-30T18:00:00.000Z"
+        moments = [window[edge] for window in found["windows"] for edge in ("start", "end")]
+        assert all(before < after for before, after in itertools.pairwise(moments))
+
+
+@needs_data
+class TestEmployment:
+    """A census, year by year: significant everywhere, an effect nowhere."""
+
+    columns = Columns(prediction="prediction", scores={"score": "predicted_probability"}, label="employed", id="id")
+
+    @staticmethod
+    @cache
+    def found() -> list[Found]:
+        known = build(DATA / "employment_reference.parquet", TestEmployment.columns, exclude=["year"])
+        return replay(DATA / "employment_analysis.parquet", known, "column:year")
+
+    def test_years_are_the_windows_and_nothing_drifts(self):
+        assert [window.key for window in self.found()] == [2016, 2017, 2018]
+        assert sum(window.view.traffic_readout.predictions for window in self.found()) == 208_892
+        assert drifted(self.found()) == [set()] * 3
+
+    def test_ancestry_changes_beyond_doubt_but_hardly(self):
+        ancestry = [scores(window)["ANC"] for window in self.found()]
+        assert [round(one["psi"], 4) for one in ancestry] == [0.0049, 0.0090, 0.0141]
+        assert max(one["p_value"] for one in ancestry) < 1e-30
+        assert all(one["psi"] > one["psi_critical"] for one in ancestry)
+
+
+COLUMNS = Columns(prediction="y", scores={"score": "p"}, timestamp="at", id="id")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A reference of 4,000 rows, and as many served ones of which the last half has drifted."""
+    folder = tmp_path_factory.mktemp("replay")
+    write_csv(folder / "reference.csv", rows(4000, seed=1))
+    start = 1_600_000_000
+    parts = list(rows(2000, seed=2)), list(rows(2000, seed=3, drifted=True, start=start + 2000))
+    write_csv(folder / "served.csv", *map(iter, parts))
+    with (folder / "served.jsonl").open("w") as file:
+        for row in itertools.chain(*parts):
+            one = dict(zip(HEADER, row, strict=True))
+            features = {name: one[name] for name in ("x", "ties", "same", "colour")}
+            event = {"timestamp": one["at"], "features": features, "prediction": one["y"], "score": one["p"]}
+            file.write(json.dumps(event) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def known(folder: Path) -> Reference:
+    return build(folder / "reference.csv", COLUMNS, exclude=["year"])
+
+
+class TestGenerated:
+    def test_bounds_hold_and_are_exact_with_every_value_a_knot(self, folder: Path, known: Reference):
+        numeric = {"x": "x", "ties": "ties", "score": "p"}
+        exact = exact_ks(folder / "reference.csv", folder / "served.csv", numeric, 1000)
+        hold_ks(replay(folder / "served.csv", known, "1000"), exact, near=0.004, apart=0.008)
+        every = build(folder / "reference.csv", COLUMNS, exclude=["year"], knots=KEEP_ALL)
+        hold_ks(replay(folder / "served.csv", every, "1000"), exact, near=1e-12, apart=1e-12)
+
+    def test_the_change_is_found_where_it_is_and_nowhere_else(self, folder: Path, known: Reference):
+        found = replay(folder / "served.csv", known, "1000")
+        assert drifted(found) == [set(), set(), {"x", "colour"}, {"x", "colour"}]
+        assert [window.key for window in found] == [0, 1, 2, 3]
+
+    def test_events_and_rows_of_the_same_stream_have_the_same_scores(self, folder: Path, known: Reference):
+        of_rows, of_events = (replay(folder / name, known, "1000") for name in ("served.csv", "served.jsonl"))
+        left, right = (msgspec.json.encode(as_json(known, found, Counter())) for found in (of_rows, of_events))
+        assert left == right
+
+    def test_windows_of_event_time_are_aligned(self, folder: Path, known: Reference):
+        found = replay(folder / "served.csv", known, "30m")
+        assert [window.key for window in found] == sorted({at // 1800 for at in range(1_600_000_000, 1_600_004_000)})
+        assert sum(window.view.traffic_readout.predictions for window in found) == 4000
+
+    def test_windows_by_column_are_groups_of_any_order(self, folder: Path, known: Reference, tmp_path: Path):
+        with (folder / "served.csv").open(newline="") as file:
+            header, *served = csv.reader(file)
+        shuffled = tmp_path / "shuffled.csv"
+        with shuffled.open("w", newline="") as file:
+            csv.writer(file).writerows(
+                [header, *(served[i] for i in np.random.default_rng(1).permutation(len(served)))]
+            )
+        found = replay(shuffled, known, "column:year")
+        assert [window.key for window in found] == [2000, 2001]
+        assert drifted(found) == [set(), {"x", "colour"}]
+
+    def test_too_few_samples_have_no_scores(self, folder: Path, known: Reference):
+        (*_, last) = replay(folder / "served.csv", known, "3999", min_samples=500)
+        one = scores(last)["x"]
+        assert (one["n"], one["state"], one["drifted"]) == (1, "insufficient_data", False)
+        assert np.isnan(one["psi"])
+
+    def test_a_group_needs_its_column_and_a_table(self, folder: Path, known: Reference):
+        with pytest.raises(Unavailable, match="column:nope: there is no such column"):
+            replay(folder / "served.csv", known, "column:nope")
+        with pytest.raises(Unavailable, match="windows by column need a table"):
+            replay(folder / "served.jsonl", known, "column:year")
+
+    def test_unreadable_rows_are_counted_and_others_kept(self, folder: Path, known: Reference, tmp_path: Path):
+        text = (folder / "served.csv").read_text().splitlines()
+        broken = tmp_path / "broken.csv"
+        broken.write_text("\n".join([*text[:1001], "1,2", text[1001].replace("16000", "x6000"), *text[1002:]]))
+        playing = Replay(known, ModelSettings("m", version="1"), parse_window("1000"), known.columns)
+        found = list(playing.run(broken))
+        assert playing.rejected == {"malformed_row": 1, "invalid_timestamp": 1}
+        assert sum(window.view.traffic_readout.predictions for window in found) == 3999
+
+
+class TestWindowSpec:
+    @pytest.mark.parametrize("text", ["0", "-5", "1.5", "1 h", "h", "column:", "columns:year", "", "5000 rows"])
+    def test_anything_else_is_refused(self, text: str):
+        with pytest.raises(ValueError, match="or column:NAME expected"):
+            parse_window(text)
+
+    def test_scores_of_one_class_or_several(self):
+        assert parse_scores(["p"]) == {"score": "p"}
+        assert parse_scores(["yes=p1", "no=p2"]) == {"yes": "p1", "no": "p2"}

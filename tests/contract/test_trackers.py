@@ -1,0 +1,308 @@
+"""The laws of a sum, for every tracker: how rows are cut, grouped or spread over processes does not change a count."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.catalog import metrics
+from exporter.monitor.drift import DriftTracker
+from exporter.monitor.events import (
+    MISSING,
+    NO_ERROR,
+    NON_FINITE_NUMBER,
+    UNSEEN,
+    WRONG_TYPE,
+    WRONG_TYPE_NUMBER,
+    ErrorReasons,
+    Rows,
+    Schema,
+)
+from exporter.monitor.fleet import TRACKERS
+from exporter.monitor.reference import Categorical, Numeric, Reference, Resolution, schema_of
+from exporter.monitor.settings import ModelSettings
+from exporter.monitor.traffic import LATENCY_BUCKETS_S, LATENCY_CLIP_S, TrafficTracker
+from tests.builders import COLOUR, PREDICTION, SCORE, X, a_reference, an_input, as_text
+
+SETTINGS = ModelSettings("m", version="1", min_samples=100)
+
+
+def reference(version: str = "1") -> Reference:
+    rng = np.random.default_rng(0)
+    return a_reference(
+        {
+            X: rng.normal(size=400).round(2),
+            COLOUR: rng.choice(["a", "b", "c", "rare", "rarer"], 400, p=[0.4, 0.3, 0.28, 0.01, 0.01]).tolist(),
+            an_input("constant"): np.full(400, 2.0),
+            an_input("holes"): np.where(rng.random(400) < 0.3, np.nan, rng.integers(0, 5, 400)),
+            PREDICTION: rng.choice(["0", "1"], 400).tolist(),
+            SCORE: rng.random(400).round(3),
+        },
+        model="m",
+        version=version,
+        resolution=Resolution(knots=30),
+    )
+
+
+REFERENCE = reference()
+# Another reference of the model brings categories and columns that this one does not know.
+SCHEMA = schema_of([a_reference({COLOUR: ["new", "a"], an_input("more"): np.arange(2.0)}, version="0"), REFERENCE])
+
+
+# ---- counting by hand ------------------------------------------------------------------------------------------------
+
+
+def drift_by_hand(tracker: DriftTracker, rows: Rows) -> dict[str, float]:
+    """Bins and faults by plain comparison of each value with the reference."""
+    counts: Counter[tuple[str, str, str]] = Counter()
+    for plan in tracker.features:
+        feature = plan.feature
+        for i in range(len(rows)):
+            if feature.kind != "input" and rows.error[i] != NO_ERROR:
+                continue
+            if isinstance(feature, Numeric):
+                value = rows.numeric[i, SCHEMA.numeric.index(plan.key)]
+                bin_, fault = number_by_hand(plan, value)
+            else:
+                place = SCHEMA.categorical.index(plan.key)
+                bin_, fault = category_by_hand(plan, SCHEMA, place, rows.codes[i, place])
+            counts["ml_feature_bin_observations_total", feature.name, bin_] += 1
+            if fault:
+                counts["ml_feature_invalid_values_total", feature.name, fault] += 1
+    return {"|".join(key): count for key, count in counts.items()}
+
+
+def number_by_hand(plan: Any, value: float) -> tuple[str, str | None]:
+    if np.isnan(value):
+        return "missing", "missing"
+    if value == WRONG_TYPE_NUMBER:
+        return "invalid", "wrong_type"
+    if value == NON_FINITE_NUMBER:
+        return "invalid", "non_finite"
+    knots = plan.feature.knots
+    # The bin of the cell, counted through the cells: below, = r_1, between, = r_2, ...
+    cell = sum(knot < value for knot in knots) + sum(knot <= value for knot in knots)
+    label = plan.bins[plan.bin_of_slot[1 + cell]].label
+    return label, None if knots[0] <= value <= knots[-1] else "out_of_range"
+
+
+def category_by_hand(plan: Any, schema: Schema, place: int, code: int) -> tuple[str, str | None]:
+    if code == MISSING:
+        return "missing", "missing"
+    if code == WRONG_TYPE:
+        return "invalid", "wrong_type"
+    texts = [text for text, known in schema.vocabularies[place].items() if known == code and isinstance(text, str)]
+    feature: Categorical = plan.feature
+    for text in texts:
+        if f"={text}" in {exported.label for exported in plan.bins}:
+            return f"={text}", None
+        if text in feature.categories or text in feature.others:
+            return "other", None
+    return "unseen", "unseen"
+
+
+def traffic_by_hand(tracker: TrafficTracker, rows: Rows) -> dict[str, float]:
+    counts: Counter[str] = Counter()
+    for latency, error in zip(rows.latency_s.tolist(), rows.error.tolist(), strict=True):
+        counts["predictions"] += 1
+        if error != NO_ERROR:
+            counts[f"error|{tracker.reasons[error]}"] += 1
+        if np.isnan(latency):
+            continue
+        if latency == WRONG_TYPE_NUMBER:
+            counts["invalid|wrong_type"] += 1
+        elif latency == NON_FINITE_NUMBER:
+            counts["invalid|non_finite"] += 1
+        elif latency < 0:
+            counts["invalid|out_of_range"] += 1
+        else:
+            if latency > LATENCY_CLIP_S:
+                counts["invalid|out_of_range"] += 1
+            counts["latencies"] += 1
+            counts["us"] += round(min(latency, LATENCY_CLIP_S) * 1e6)
+            for bound in LATENCY_BUCKETS_S:
+                counts[f"le|{bound}"] += latency <= bound
+    return dict(counts)
+
+
+def drift_as_shown(lines: dict[str, float]) -> dict[str, float]:
+    found = {}
+    for series, value in lines.items():
+        name, labels = series.split("{")
+        named = dict(pair.split("=", 1) for pair in labels.rstrip("}").replace('"', "").split(","))
+        found["|".join((name, named["feature"], named.get("bin") or named["reason"]))] = value
+    return found
+
+
+def traffic_as_shown(lines: dict[str, float]) -> dict[str, float]:
+    found = {}
+    for series, value in lines.items():
+        if series.startswith("ml_predictions_total"):
+            found["predictions"] = value
+        elif 'le="' in series and "+Inf" not in series:
+            found[f"le|{series.split('le=')[1][1:-2]}"] = value
+        elif "_count" in series:
+            found["latencies"] = value
+        elif "_sum" in series:
+            found["us"] = round(value * 1e6)
+        elif "_errors_total" in series:
+            found[f"error|{series.split('reason=')[1][1:-2]}"] = value
+        elif "_invalid_values_" in series:
+            found[f"invalid|{series.split('reason=')[1][1:-2]}"] = value
+    return found
+
+
+@dataclass(frozen=True)
+class Case:
+    """A tracker, and an independent way to count for it."""
+
+    tracker: Any
+    by_hand: Callable[[Any, Rows], dict[str, float]]
+    as_shown: Callable[[dict[str, float]], dict[str, float]]
+
+
+CASES = {
+    TrafficTracker: Case(TrafficTracker(SETTINGS, "1"), traffic_by_hand, traffic_as_shown),
+    DriftTracker: Case(DriftTracker(REFERENCE, SCHEMA, SETTINGS, "1"), drift_by_hand, drift_as_shown),
+}
+
+
+def test_every_tracker_is_held_to_the_laws():
+    assert set(CASES) == set(TRACKERS)
+
+
+each = pytest.mark.parametrize("case", CASES.values(), ids=[tracker.__name__ for tracker in CASES])
+
+
+# ---- rows ------------------------------------------------------------------------------------------------------------
+
+sentinels = [np.nan, WRONG_TYPE_NUMBER, NON_FINITE_NUMBER]
+borders = sorted({*REFERENCE.features[0].knots, 0.0, 1.0, 2.0, 3.0, -99.0, 99.0})  # type: ignore[union-attr]
+
+
+def drawn_rows(rng: np.random.Generator, n: int, *, sound: bool = False) -> Rows:
+    """Rows with everything that a batch may hold: values on, between and beyond the knots, and all sentinels."""
+    shape = (n, len(SCHEMA.numeric))
+    numeric = np.where(rng.random(shape) < 0.5, rng.choice(borders, shape), rng.normal(size=shape) * 2)
+    numeric = np.where(rng.random(shape) < (0 if sound else 0.2), rng.choice(sentinels, shape), numeric)
+    codes = np.empty((n, len(SCHEMA.categorical)), np.int32)
+    for place, vocabulary in enumerate(SCHEMA.vocabularies):
+        codes[:, place] = rng.integers(UNSEEN, max(vocabulary.values()) + 1, n)
+    latency = np.where(rng.random(n) < 0.3, rng.choice([*sentinels, -1.0, 0.005, 4000.0], n), rng.exponential(0.1, n))
+    error = np.where(rng.random(n) < 0.8, NO_ERROR, rng.integers(0, len(ErrorReasons().names), n)).astype(np.int16)
+    return Rows(numeric, codes, latency, error, None, 1)
+
+
+def part(rows: Rows, chosen: Any, group: np.ndarray | None = None, groups: int = 1) -> Rows:
+    return Rows(rows.numeric[chosen], rows.codes[chosen], rows.latency_s[chosen], rows.error[chosen], group, groups)
+
+
+def counted(case: Case, *parts: Rows) -> np.ndarray:
+    sums = np.zeros((1, case.tracker.width), np.int64)
+    for one in parts:
+        case.tracker.add(sums, one)
+    return sums[0]
+
+
+row_sets = st.builds(
+    lambda seed, n, sound: drawn_rows(np.random.default_rng(seed), n, sound=sound),
+    st.integers(0, 2**32),
+    st.one_of(st.integers(0, 40), st.integers(500, 600)),
+    st.booleans(),
+)
+
+
+# ---- laws ------------------------------------------------------------------------------------------------------------
+
+
+@each
+@given(rows=row_sets, data=st.data())
+def test_rows_may_be_cut_and_reordered(case: Case, rows: Rows, data: st.DataObject):
+    order = np.random.default_rng(data.draw(st.integers(0, 9))).permutation(len(rows))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(rows)), max_size=4)))
+
+    pieces = [part(rows, chosen) for chosen in np.split(order, cuts)]
+
+    assert counted(case, rows).tolist() == counted(case, *pieces).tolist()
+
+
+@each
+@given(rows=row_sets, groups=st.integers(1, 5), seed=st.integers(0, 9))
+def test_counting_in_groups_is_counting_each_group(case: Case, rows: Rows, groups: int, seed: int):
+    group = np.random.default_rng(seed).integers(0, groups, len(rows))
+    sums = np.zeros((groups, case.tracker.width), np.int64)
+
+    case.tracker.add(sums, part(rows, slice(None), group, groups))
+
+    for i in range(groups):
+        assert sums[i].tolist() == counted(case, part(rows, group == i)).tolist()
+
+
+@each
+@pytest.mark.parametrize("n", [0, 1, 37, 511, 512, 1500])
+def test_counting_by_any_route_is_counting_by_hand(case: Case, n: int):
+    rows = drawn_rows(np.random.default_rng(n), n)
+    expected = case.by_hand(case.tracker, rows)
+
+    for lifetime in (counted(case, rows), counted(case, *[part(rows, [i]) for i in range(n)])):
+        shown = case.as_shown(as_text(case.tracker.samples(lifetime)))
+        assert {key: value for key, value in shown.items() if value} == {k: v for k, v in expected.items() if v}
+
+
+def test_the_hand_count_covers_every_bin_and_fault():
+    """Or the comparison above would show less than it says."""
+    seen = drift_by_hand(CASES[DriftTracker].tracker, drawn_rows(np.random.default_rng(0), 3000))
+    tracker = CASES[DriftTracker].tracker
+
+    bins = {f"ml_feature_bin_observations_total|{plan.key.name}|{exported.label}" for plan, exported in tracker.bins}
+    assert bins - set(seen) == {"ml_feature_bin_observations_total|prediction|other"}, "it has two classes"
+    assert {key.split("|")[2] for key in seen if "invalid_values" in key} == {
+        "missing",
+        "wrong_type",
+        "non_finite",
+        "out_of_range",
+        "unseen",
+    }
+
+
+@given(row_sets, row_sets, row_sets)
+def test_merging_is_a_sum_and_nothing_is_its_identity(one: Rows, two: Rows, three: Rows):
+    for case in CASES.values():
+        a, b, c = (counted(case, rows) for rows in (one, two, three))
+        nothing = counted(case)
+        together = counted(case, one, two, three)
+
+        assert ((a + b) + c).tolist() == (a + (b + c)).tolist() == together.tolist()
+        assert (a + nothing).tolist() == a.tolist()
+        assert np.frombuffer(a.tobytes(), np.int64).tolist() == a.tolist()
+        shown = [as_text(case.tracker.samples(part)) for part in (a, b, a + b)]
+        for series in shown[2]:
+            assert shown[2][series] == pytest.approx(shown[0][series] + shown[1][series])
+
+
+@each
+def test_a_pane_holds_what_a_tracker_can_sum_in_one(case: Case):
+    """A million predictions of an hour each, in one pane."""
+    rows = drawn_rows(np.random.default_rng(0), 1000)
+    rows.latency_s[:] = LATENCY_CLIP_S
+    most = counted(case, rows) * 1000
+
+    assert np.iinfo(case.tracker.cells).max >= most.max()
+
+
+@each
+@given(rows=row_sets)
+def test_nothing_is_emitted_outside_the_catalogue(case: Case, rows: Rows):
+    samples = list(case.tracker.samples(counted(case, rows)))
+
+    assert len({sample.series.text for sample in samples}) == len(samples)
+    for sample in samples:
+        assert sample.series.metric in metrics.METRICS
+        assert len(sample.series.values) == len(sample.series.metric.labels)
+        assert sample.series.metric.kind in ("counter", "histogram")
+        assert sample.value >= 0

@@ -1,0 +1,419 @@
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.ingest.fields import remap
+from exporter.ingest.lenient import MESSAGE_LIMIT_BYTES
+from exporter.ingest.native import ROWS_AT_ONCE, NativeCodec
+from exporter.ingest.source import Messages
+from exporter.monitor.events import MISSING, NO_ERROR, UNSEEN, WRONG_TYPE, Decoded, ErrorReasons, FeatureKey
+from exporter.monitor.fleet import Fleet
+from exporter.monitor.reference import Reference
+from exporter.monitor.settings import ModelSettings
+from tests.builders import COLOUR, COLOURS, MODEL, NOW, PREDICTION, SCORE, X, a_fleet, a_reference, an_input
+from tests.ingest import events
+
+Y = an_input("y")
+YES = FeatureKey("score", "yes")
+
+
+def reference(model: str = MODEL) -> Reference:
+    rng = np.random.default_rng(0)
+    columns = {
+        X: rng.normal(size=300),
+        COLOUR: rng.choice([*COLOURS, "1", "true"], 300).tolist(),
+        Y: rng.normal(size=300),
+        PREDICTION: rng.choice(["0", "1"], 300).tolist(),
+        SCORE: rng.random(300),
+        YES: rng.random(300),
+    }
+    return a_reference(columns, model=model)
+
+
+def fleet_of(*models: str) -> Fleet:
+    settings = [ModelSettings(model, version="1", error_reasons=ErrorReasons(["quota"])) for model in models]
+    return Fleet(settings, {model: [reference(model)] for model in models})
+
+
+ONE, TWO = fleet_of(MODEL), fleet_of(MODEL, "other")
+
+
+class Forced(NativeCodec):
+    """The lenient route for everything."""
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        self._decode = None
+
+
+def messages(*payloads: bytes | dict[str, Any], time: float = NOW) -> Messages:
+    return Messages("p0", [one if isinstance(one, bytes) else json.dumps(one).encode() for one in payloads], time)
+
+
+def decode(*payloads: bytes | dict[str, Any], fleet: Fleet = ONE, **options: Any) -> Decoded:
+    return NativeCodec(fleet, "test", **options).decode(messages(*payloads))
+
+
+def rows_of(decoded: Decoded) -> dict[str, list[tuple[Any, ...]]]:
+    """Rows by model in order, NaN made comparable."""
+    rows: dict[str, list[tuple[Any, ...]]] = {}
+    for batch in decoded.batches:
+        numeric = np.where(np.isnan(batch.numeric), 1e99, batch.numeric).tolist()
+        latency = np.where(np.isnan(batch.latency_s), 1e99, batch.latency_s).tolist()
+        versions = [batch.versions[i] for i in batch.version]
+        columns = (versions, batch.time.tolist(), numeric, batch.codes.tolist(), latency, batch.error.tolist())
+        rows.setdefault(batch.model, []).extend(zip(*columns, strict=True))
+    return rows
+
+
+def account(decoded: Decoded) -> tuple[Any, ...]:
+    rejects = sorted((reject.index, reject.reason, reject.detail) for reject in decoded.rejects)
+    return rows_of(decoded), rejects, {reason: count for reason, count in decoded.dropped.items() if count}
+
+
+def one_by_one(codec: NativeCodec, payloads: Sequence[bytes]) -> tuple[Any, ...]:
+    """What a codec makes of messages that it never sees together."""
+    rows: dict[str, list[tuple[Any, ...]]] = {}
+    rejects, dropped = [], dict[str, int]()
+    for i, payload in enumerate(payloads):
+        alone = codec.decode(messages(payload))
+        for model, part in rows_of(alone).items():
+            rows.setdefault(model, []).extend(part)
+        rejects += [(i, reject.reason, reject.detail) for reject in alone.rejects]
+        for reason, count in alone.dropped.items():
+            dropped[reason] = dropped.get(reason, 0) + count
+    return rows, rejects, dropped
+
+
+# ---- both routes -----------------------------------------------------------------------------------------------------
+
+
+def assert_routes_agree(payloads: list[bytes], fleet: Fleet, **options: Any) -> None:
+    fast, forced = NativeCodec(fleet, "test", **options), Forced(fleet, "test", **options)
+
+    together = fast.decode(messages(*payloads))
+
+    assert account(together) == account(forced.decode(messages(*payloads)))
+    assert account(together) == one_by_one(fast, payloads)
+    counted = sum(map(len, together.batches)) + len(together.rejects) + sum(together.dropped.values())
+    assert counted == together.events == len(payloads)
+
+
+native_payloads = st.lists(events.payloads(events.native), min_size=1, max_size=6)
+mostly_sound = st.lists(
+    st.one_of(*[events.payloads(events.sound)] * 4, events.payloads(events.native)), min_size=1, max_size=12
+)
+
+
+@given(st.one_of(native_payloads, mostly_sound), st.sampled_from([ONE, TWO]))
+def test_the_fast_route_is_the_lenient_one(payloads: list[bytes], fleet: Fleet):
+    assert_routes_agree(payloads, fleet)
+
+
+@given(native_payloads, st.sampled_from([ONE, TWO]))
+def test_also_with_arrival_time_and_a_default_model(payloads: list[bytes], fleet: Fleet):
+    assert_routes_agree(payloads, fleet, event_time=False, default_model=MODEL)
+    assert_routes_agree(payloads, fleet, default_model="stranger")
+
+
+@given(st.lists(events.payloads(events.flat), min_size=1, max_size=6), st.sampled_from([ONE, TWO]))
+def test_also_with_flat_features(payloads: list[bytes], fleet: Fleet):
+    assert_routes_agree(payloads, fleet, fields=remap({"features": "*"}, frozenset({"unknown"})))
+
+
+def nested(event: dict[str, Any]) -> dict[str, Any]:
+    moved = {key: value for key, value in event.items() if key not in ("features", "latency_seconds", "model")}
+    payload = {new: event[old] for old, new in (("features", "inputs"), ("latency_seconds", "took")) if old in event}
+    return moved | {"payload": payload or None, "name": event.get("model")}
+
+
+@given(st.lists(events.payloads(events.native.map(nested)), min_size=1, max_size=6))
+def test_also_with_nested_fields(payloads: list[bytes]):
+    fields = remap({"features": "payload.inputs", "latency_seconds": "payload.took", "model": "name"})
+
+    assert_routes_agree(payloads, TWO, fields=fields)
+
+
+@given(st.data())
+def test_bad_events_never_cost_a_good_neighbour(data: st.DataObject):
+    good = [events_of(data.draw(events.sound), i) for i in range(8)]
+    bad = [b"", b"{", b"[]", b'"x"', b'{"model":"' + MODEL.encode() + b'","features":{"x":NaN}}garbage', b"\xff", b"1"]
+    mixed = data.draw(st.permutations([*good, *bad]))
+
+    decoded = decode(*mixed)
+
+    expected = rows_of(decode(*[one for one in mixed if one in good]))
+    assert rows_of(decoded) == expected
+    assert [mixed[reject.index] in bad for reject in decoded.rejects] == [True] * len(bad)
+
+
+def events_of(event: dict[str, Any], serial: int) -> bytes:
+    return json.dumps(event | {"id": serial}).encode()
+
+
+# ---- what a user sends -----------------------------------------------------------------------------------------------
+
+
+def only(decoded: Decoded, feature: FeatureKey) -> Any:
+    """The value of a feature in the one row."""
+    (batch,) = decoded.batches
+    schema = batch.schema
+    if feature in schema.numeric:
+        return batch.numeric[0, schema.numeric.index(feature)]
+    return batch.codes[0, schema.categorical.index(feature)]
+
+
+def an_event(**fields: Any) -> dict[str, Any]:
+    return {"model": MODEL, "timestamp": NOW, "features": {"x": 1.0}} | fields
+
+
+def test_the_event_of_the_documentation():
+    event = {
+        "model": MODEL,
+        "version": "3",
+        "id": "req-8f1c",
+        "timestamp": "2026-11-23T08:15:00.250Z",
+        "features": {"x": 12638.0, "colour": "red", "y": 21},
+        "prediction": 1,
+        "score": 0.93,
+        "latency_seconds": 0.0124,
+        "error": None,
+        "tags": {"region": "eu"},
+    }
+
+    decoded = decode(event)
+
+    (batch,) = decoded.batches
+    vocabularies = dict(zip(batch.schema.categorical, batch.schema.vocabularies, strict=True))
+    assert (batch.model, batch.versions, batch.partition) == (MODEL, ("3",), "p0")
+    assert batch.time.tolist() == [1795421700.25]
+    assert (only(decoded, X), only(decoded, Y), only(decoded, SCORE)) == (12638.0, 21.0, 0.93)
+    assert only(decoded, COLOUR) == vocabularies[COLOUR]["red"]
+    assert only(decoded, PREDICTION) == vocabularies[PREDICTION]["1"]
+    assert (batch.latency_s.tolist(), batch.error.tolist()) == ([0.0124], [NO_ERROR])
+    assert (decoded.events, decoded.rejects, dict(decoded.dropped)) == (1, [], {})
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("text", -math.inf),
+        (True, -math.inf),
+        ([1], -math.inf),
+        (math.inf, math.inf),
+        (-math.inf, math.inf),
+        (10**400, math.inf),
+        (7, 7.0),
+    ],
+)
+def test_a_number_that_is_none_spoils_its_value_and_not_the_event(value: Any, expected: float):
+    decoded = decode(an_event(features={"x": value, "y": 2.5, "colour": "red"}))
+
+    assert only(decoded, X) == expected
+    assert only(decoded, Y) == 2.5
+
+
+@pytest.mark.parametrize("value", [None, math.nan])
+def test_null_and_nan_are_missing(value: Any):
+    decoded = decode(an_event(features={"x": value, "colour": value}))
+
+    assert math.isnan(only(decoded, X))
+    assert only(decoded, COLOUR) == MISSING
+
+
+@pytest.mark.parametrize(("value", "expected"), [("mauve", UNSEEN), ([], WRONG_TYPE), ({}, WRONG_TYPE)])
+def test_a_category_that_is_none_spoils_its_value_only(value: Any, expected: int):
+    decoded = decode(an_event(features={"x": 1.0, "colour": value}))
+
+    assert only(decoded, COLOUR) == expected
+    assert only(decoded, X) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        (b"", "malformed_json"),
+        (b'{"model": "m"', "malformed_json"),
+        (b'{"model": "\xff"}', "invalid_utf8"),
+        (b"[1]", "not_an_object"),
+        (b'"text"', "not_an_object"),
+        (b'{"model": ' * 100_000, "too_deep"),
+        (b'{"model": "' + b"x" * MESSAGE_LIMIT_BYTES + b'"', "too_large"),
+        ({"features": {}}, "missing_model"),
+        ({"model": None, "features": {}}, "missing_model"),
+        ({"model": 3, "features": {}}, "invalid_model"),
+        ({"model": "", "features": {}}, "invalid_model"),
+        ({"model": "x" * 129, "features": {}}, "invalid_model"),
+        ({"model": "a\nb", "features": {}}, "invalid_model"),
+        (an_event(version=[]), "invalid_version"),
+        (an_event(version="x" * 129), "invalid_version"),
+        (an_event(version="a\x00b"), "invalid_version"),
+        (an_event(timestamp="yesterday"), "invalid_timestamp"),
+        (an_event(timestamp=-1), "invalid_timestamp"),
+        (an_event(timestamp=True), "invalid_timestamp"),
+        (an_event(features=[1]), "invalid_features"),
+        (an_event(features="x"), "invalid_features"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_why_an_event_is_rejected(payload: Any, reason: str):
+    decoded = decode(an_event(), payload, an_event())
+
+    (reject,) = decoded.rejects
+    assert (reject.index, reject.reason) == (1, reason)
+    assert reject.detail
+    assert sum(map(len, decoded.batches)) == 2
+
+
+def test_indices_of_rejects_count_through_the_whole_chunk():
+    payloads = [json.dumps(an_event()).encode()] * (3 * ROWS_AT_ONCE)
+    for bad in (0, ROWS_AT_ONCE - 1, ROWS_AT_ONCE, 2 * ROWS_AT_ONCE + 7):
+        payloads[bad] = b"{"
+
+    rejects = decode(*payloads).rejects
+
+    assert [reject.index for reject in rejects] == [0, ROWS_AT_ONCE - 1, ROWS_AT_ONCE, 2 * ROWS_AT_ONCE + 7]
+
+
+def test_personal_data_is_told_only_when_asked_for():
+    bad = an_event(timestamp="born 1970-01-01")
+
+    assert "born" not in decode(bad).rejects[0].detail
+    assert "born" in decode(bad, log_values=True).rejects[0].detail
+
+
+def test_labels_without_features_and_heartbeats_are_no_predictions():
+    label = {"model": MODEL, "id": "req-8f1c", "timestamp": NOW, "label": 1}
+    heartbeat = {"model": MODEL, "timestamp": NOW}
+    scored = an_event(label=1)
+    only_output = {"model": MODEL, "prediction": 1}
+    failed = {"model": MODEL, "error": "timeout"}
+
+    decoded = decode(label, heartbeat, scored, only_output, failed, label)
+
+    assert dict(decoded.dropped) == {"label": 2, "not_a_prediction": 1}
+    assert decoded.rejects == []
+    assert sum(map(len, decoded.batches)) == 3
+
+
+def test_reasons_of_failure_are_those_of_the_model():
+    reasons = ErrorReasons(["quota"])
+    errors = [None, "", "timeout", "quota", "made up", True, False]
+
+    (batch,) = decode(*[an_event(error=error) for error in errors]).batches
+
+    names = [None if code == NO_ERROR else reasons.names[code] for code in batch.error]
+    assert names == [None, None, "timeout", "quota", "other", "other", None]
+
+
+def test_a_version_is_text_and_the_configured_one_if_there_is_none():
+    versions = [3, 3.0, "3", 1.5, True, None, ""]
+
+    (batch,) = decode(*[an_event(version=version) for version in versions]).batches
+
+    assert [batch.versions[i] for i in batch.version] == ["3", "3", "3", "1.5", "true", "1", "1"]
+    (unconfigured,) = decode({"model": "stranger", "features": {}}).batches
+    assert unconfigured.versions == ("unknown",)
+
+
+def test_arrival_time_serves_events_without_a_time_or_all_if_so_configured():
+    payloads = [{"model": MODEL, "features": {}}, an_event(timestamp=5)]
+
+    assert decode(*payloads).batches[0].time.tolist() == [NOW, 5]
+    assert decode(*payloads, event_time=False).batches[0].time.tolist() == [NOW, NOW]
+    assert decode(an_event(timestamp="nonsense"), event_time=False).rejects == []
+
+
+def test_models_are_told_apart_and_keep_their_order():
+    payloads = [an_event(model=model, timestamp=i) for i, model in enumerate([MODEL, "other", "stranger"] * 5)]
+
+    batches = {batch.model: batch.time.tolist() for batch in decode(*payloads, fleet=TWO).batches}
+
+    assert batches == {MODEL: [0, 3, 6, 9, 12], "other": [1, 4, 7, 10, 13], "stranger": [2, 5, 8, 11, 14]}
+
+
+def test_flat_events():
+    fields = remap({"features": "*", "timestamp": "at"}, frozenset({"y"}))
+    event = {"model": MODEL, "at": 7, "x": 1.5, "colour": "red", "y": 9.0, "prediction": 1}
+    heartbeat = {"model": MODEL, "at": 7}
+
+    decoded = decode(event, heartbeat, fields=fields)
+
+    assert decoded.batches[0].time.tolist() == [7]
+    assert only(decoded, X) == 1.5
+    assert only(decoded, PREDICTION) >= 0
+    assert dict(decoded.dropped) == {"not_a_prediction": 1}
+
+
+@pytest.mark.parametrize("name", ["model", "version", "timestamp", "latency_seconds", "error", "label", "prediction"])
+def test_a_flat_feature_may_be_named_like_a_field(name: str):
+    """A table with a column "model" or "version" (of a car, say) makes such a reference."""
+    clash = a_reference({an_input(name): np.arange(50.0), COLOUR: ["red", "blue"] * 25, PREDICTION: ["a", "b"] * 25})
+    payload = {"model": MODEL, "version": "x", "timestamp": NOW, "colour": "red", "prediction": "a", "error": "timeout"}
+
+    decoded = decode(payload, payload | {"latency_seconds": 3.5}, fleet=a_fleet(clash), fields=remap({"features": "*"}))
+
+    assert sum(map(len, decoded.batches)) == 2
+    assert only(decoded, COLOUR) >= 0
+
+
+def test_nested_fields():
+    fields = remap({"features": "payload.inputs", "id": "request.id", "model": "meta.name", "error": "meta.failure"})
+    event = {"meta": {"name": MODEL, "failure": "timeout"}, "payload": {"inputs": {"x": 2.5}}}
+
+    decoded = decode(event, fields=fields)
+
+    assert only(decoded, X) == 2.5
+    assert decoded.batches[0].error.tolist() == [0]
+
+
+def test_a_feature_name_may_hold_anything():
+    odd = an_input('a.b "c"\n{é}')
+    fleet = a_fleet(a_reference({odd: np.arange(50.0), an_input(""): np.arange(50.0)}))
+
+    decoded = decode(an_event(features={odd.name: 4, "": 5}), fleet=fleet)
+
+    assert (only(decoded, odd), only(decoded, an_input(""))) == (4, 5)
+
+
+def test_columns_follow_the_references_of_the_fleet():
+    fleet = a_fleet(a_reference({X: np.arange(50.0)}))
+    codec = NativeCodec(fleet, "test")
+    payload = messages(an_event(features={"x": 1, "y": 2}))
+    assert codec.decode(payload).batches[0].numeric.tolist() == [[1]]
+
+    fleet.adopt(MODEL, [a_reference({Y: np.arange(50.0), X: np.arange(50.0)})])
+
+    assert codec.decode(payload).batches[0].numeric.tolist() == [[2, 1]]
+
+
+def test_a_learning_model_gets_what_its_reference_may_hold():
+    fleet = a_fleet(learn=10)
+    event = an_event(
+        features={"x": 1.5, "list": [1], "colour": "red"},
+        prediction=1,
+        score=0.5,
+        scores={"yes": 0.25},
+        latency_seconds=1,
+    )
+
+    (batch,) = decode(event, an_event(features={"x": "bad"}), fleet=fleet).batches
+
+    assert batch.raw == [
+        {X: 1.5, an_input("list"): [1], COLOUR: "red", YES: 0.25, PREDICTION: 1, SCORE: 0.5},
+        {X: "bad"},
+    ]
+    assert batch.latency_s.tolist()[0] == 1
+
+
+def test_a_model_without_references_is_counted_all_the_same():
+    (batch,) = decode(an_event(), fleet=a_fleet()).batches
+
+    assert batch.numeric.shape == (1, 0)
+    assert batch.codes.shape == (1, 0)
