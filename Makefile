@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 .PHONY: demo test check bench clean
 
 demo: $(VENV)/.run   ## a running exporter on real data, and its page
-	$(BIN)/model-health-exporter demo
+	@$(BIN)/model-health-exporter demo
 
 test: $(VENV)/.dev   ## everything that can be tested here; what needs a missing program is skipped with the reason
 	$(BIN)/python -m pytest
@@ -22,16 +22,17 @@ bench: $(VENV)/.dev  ## throughput, latency and memory beside their budgets
 	$(BIN)/python -m tests.bench
 
 $(VENV)/bin/python:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed, this is " + sys.version)'
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed, this is " + sys.version)'
+	@echo "making an environment in $(VENV) (once)"
+	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.run: pyproject.toml | $(VENV)/bin/python
-	test -e $(VENV)/.dev || $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
-	touch $@
+	@test -e $(VENV)/.dev || $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	touch $@
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
 
 clean:               ## remove the environment and caches
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -40,7 +40,7 @@ def build_reference(
     file_format = FORMATS[path.suffix.lower()]
     columns = _native(choice.columns, cells) if file_format == "jsonl" else choice.columns
     if file_format == "csv":  # its cells are texts, whatever they mean; other formats know a text from a number
-        cells = {name: tables.typed(values) for name, values in cells.items()}
+        cells = {name: tables.typed(cells[name], categorical=name in choice.categorical) for name in cells}
     _require(cells, choice, columns)
     reserved = {columns.prediction, columns.label, columns.timestamp, columns.id, *columns.scores.values()}
     features: dict[FeatureKey, str] = {

@@ -11,6 +11,8 @@ from exporter.stats import Counts, Floats
 
 BARS = 24
 
+_LARGEST = 1e300  # drawing takes differences, which must not overflow
+
 
 def distribution(plan: FeaturePlan, counts: Counts, bin_counts: Counts) -> dict[str, Any]:
     """Bars of one feature: labels, edges (None for separate values), and the share of both samples in each.
@@ -20,7 +22,7 @@ def distribution(plan: FeaturePlan, counts: Counts, bin_counts: Counts) -> dict[
     if not isinstance(plan.feature, Numeric):
         return _categories(plan.bins, bin_counts)
     cells, reference = counts[1:-2], np.array(plan.feature.cells)
-    knots = np.array(plan.feature.knots)
+    knots = np.clip(plan.feature.knots, -_LARGEST, _LARGEST)
     if len(knots) <= BARS and not reference[::2].any():
         return _values(knots, reference, cells)
     return _histogram(knots, reference, cells)
@@ -54,8 +56,9 @@ def _histogram(knots: Floats, reference: Counts, cells: Counts) -> dict[str, Any
     low, high = knots[tail], knots[-1 - tail]
     if not low < high:
         low, high = knots[0], knots[-1]
-    step = _round_step((high - low) / BARS)
-    edges = np.arange(np.floor(low / step), np.ceil(high / step) + 1) * step
+    span = max(high - low, abs(low) * 1e-14, 1 / _LARGEST)  # edges must be numbers of their own
+    step = _round_step(span / BARS)
+    edges = np.arange(np.floor(low / step), np.ceil((low + span) / step) + 1) * step
     inner = edges[1:-1]
     labels = [f"< {inner[0]:.4g}", *(f"{a:.4g} to {b:.4g}" for a, b in pairwise(inner))]
     return {
@@ -80,8 +83,18 @@ def _bars(knots: Floats, cells: Counts, inner: Floats) -> list[float] | None:
     cumulative = np.cumsum(cells) / total
     at_knots = np.repeat(knots, 2)  # before and after each knot's own mass
     heights = np.stack([cumulative[:-1:2], cumulative[1::2]], axis=1).ravel()
-    below = np.interp(inner, at_knots, heights)
+    below = _interpolated(inner, at_knots, heights)
     return _rounded(np.diff(np.concatenate(([0.0], below, [1.0]))))
+
+
+def _interpolated(x: Floats, xs: Floats, ys: Floats) -> Floats:
+    """As np.interp, which makes NaN of neighbours so close that its slope overflows."""
+    right = np.clip(np.searchsorted(xs, x, "right"), 1, len(xs) - 1)
+    left = right - 1
+    width = xs[right] - xs[left]
+    part = np.divide(x - xs[left], width, out=np.zeros_like(x), where=width > 0)
+    within: Floats = ys[left] + np.clip(part, 0.0, 1.0) * (ys[right] - ys[left])
+    return np.where(x < xs[0], ys[0], np.where(x >= xs[-1], ys[-1], within))
 
 
 def _shares(counts: Counts) -> list[float] | None:

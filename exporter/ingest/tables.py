@@ -156,11 +156,17 @@ def _records(lines: Iterable[str]) -> Iterator[list[str] | csv.Error]:
             yield error
 
 
-def typed(values: Cells) -> Sequence[object]:
-    """Cells of a column as Python values: texts become numbers when nearly all of them are; missing ones None."""
+def typed(values: Cells, *, categorical: bool = False) -> Sequence[object]:
+    """Cells of a column as Python values, missing ones None.
+
+    Texts become numbers when nearly all of them are. In a column of categories only those do that Python would write
+    so: "3.0" is the category 3 of an event, and "007" is not 7.
+    """
     cells = [None if is_missing(value) else value for value in values]
     as_numbers = [number_or_text(cell) for cell in cells]
-    return as_numbers if is_mostly_numeric(as_numbers) else cells
+    if not categorical and is_mostly_numeric(as_numbers):
+        return as_numbers
+    return [_category(cell) for cell in cells]
 
 
 def is_missing(value: object) -> bool:
@@ -210,8 +216,15 @@ def _code(value: object, vocabulary: Mapping[object, int]) -> int:
         return WRONG_TYPE
     code = vocabulary.get(value)
     if code is None and isinstance(value, str):
-        code = vocabulary.get(number_or_text(value))  # "3.0" in CSV is the category 3 of an event
+        code = vocabulary.get(_category(value))
     return UNSEEN if code is None else code
+
+
+def _category(value: object) -> object:
+    number = number_or_text(value)
+    if isinstance(value, str) and isinstance(number, float):
+        return number if value in (repr(number), f"{number:.0f}") else value
+    return value
 
 
 def _read_csv(path: Path) -> Iterator[Table]:

@@ -31,7 +31,7 @@ TICK_S = 0.02
 async def until(condition: Callable[[], object]) -> None:
     """Wait for it to come true."""
     async with asyncio.timeout(20):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what is waited for is outside, and has no events
             await asyncio.sleep(0.001)
 
 
@@ -95,9 +95,7 @@ class TestTicks:
 
         asyncio.run(story())
 
-    def test_failing_ticks_kill_nothing_and_make_it_unhealthy_until_they_are_over(
-        self, caplog: pytest.LogCaptureFixture
-    ):
+    def test_failing_ticks_kill_nothing_but_health(self, caplog: pytest.LogCaptureFixture):
         async def story() -> None:
             fleet = StoppedFleet([ModelSettings(MODEL, version="1")])
             source = ASource("s", events(3), waits=True)
@@ -180,7 +178,7 @@ class TestSources:
 
 
 class TestRejectsInTheLog:
-    SECRET = "4111-1111-1111-1111"
+    CARD = "4111-1111-1111-1111"
 
     def log(self, caplog: pytest.LogCaptureFixture, *, log_values: bool, payloads: Sequence[bytes]) -> list[str]:
         async def story() -> None:
@@ -203,20 +201,18 @@ class TestRejectsInTheLog:
         assert len(self.log(caplog, log_values=False, payloads=[b"{"])) == 3
 
     @pytest.mark.parametrize("log_values", [False, True])
-    def test_with_reason_and_place_but_values_only_if_asked_for(
-        self, caplog: pytest.LogCaptureFixture, *, log_values: bool
-    ):
+    def test_values_are_shown_only_if_asked_for(self, caplog: pytest.LogCaptureFixture, *, log_values: bool):
         bad = [
-            *events(timestamp=self.SECRET),
-            *events(model={"card": self.SECRET}),
-            *events(features=self.SECRET),
-            b'{"card": "%s"' % self.SECRET.encode(),
-            b'"%s"' % self.SECRET.encode(),
+            *events(timestamp=self.CARD),
+            *events(model={"card": self.CARD}),
+            *events(features=self.CARD),
+            b'{"card": "%s"' % self.CARD.encode(),
+            b'"%s"' % self.CARD.encode(),
         ]
         said = self.log(caplog, log_values=log_values, payloads=bad)
         assert len(said) == 5
         assert "invalid_timestamp: timestamp: RFC 3339 or epoch seconds expected" in said[0]
-        assert (self.SECRET in " ".join(said)) is log_values
+        assert (self.CARD in " ".join(said)) is log_values
 
 
 def a_model(version: str, **columns: Any) -> Reference:

@@ -34,9 +34,7 @@ def main() -> None:
             *serving.scraping(quick=given.quick),
         ],
     )
-    print(
-        f"\n{time.monotonic() - began:.0f} s. Ratios hold on a busy machine, absolute rates do not: see the calibration."
-    )
+    print(f"\n{time.monotonic() - began:.0f} s. Ratios hold on a busy machine; rates only beside the calibration.")
 
 
 def ours(rates: list[Figure]) -> dict[str, float]:

@@ -30,7 +30,7 @@ PANES_WITHIN = 8192
 """Events among which 60 panes are mixed."""
 DECODED_AT_ONCE = 256
 """Decoded events alive at once when decoding alone: few enough to stay in the cache, as the codec keeps it."""
-QUIET_MS = 18.0
+QUIET_MS = 16.5
 """The calibration on the machine that the budget was set on, when it is quiet."""
 
 

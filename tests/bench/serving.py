@@ -135,7 +135,7 @@ def scraping(*, quick: bool) -> list[Figure]:
             size = len(exporter.get("/metrics").body)
             figures.append(
                 Figure(
-                    f"tick at {series:,.0f} series, while fed flat out",
+                    f"last tick at {series:,.0f} series",
                     1000 * tick,
                     "ms",
                     note=f"evaluate, render, compress on a worker thread; {size / 2**20:.2f} MiB of text",

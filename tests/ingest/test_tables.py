@@ -209,7 +209,13 @@ class TestCells:
 
     def test_a_column_of_texts_is_one_of_numbers_when_nearly_all_of_them_are(self):
         assert tables.typed(["1", "", "2.5"] * 10 + ["?"]) == [1.0, None, 2.5] * 10 + ["?"]
-        assert tables.typed(["1", "NA", "x"]) == ["1", None, "x"]
+        assert tables.typed(["1", "NA", "x", "02"]) == [1.0, None, "x", "02"]
+
+    def test_a_category_keeps_its_leading_zeros(self):
+        assert tables.typed(["02139", "501", "3.0", "1e3", "9" * 20], categorical=True) == [
+            *("02139", 501.0, 3.0, "1e3", "9" * 20)
+        ]
+        assert column(decode(a_table(grade=["03", "3"])), GRADE) == [UNSEEN, fleet().schema(MODEL).vocabularies[0]["3"]]
 
 
 class TestTime:
@@ -258,7 +264,7 @@ class TestTime:
 ROWS = st.fixed_dictionaries(
     {
         "x": st.none() | st.integers(-(10**6), 10**6) | st.floats(allow_nan=False, allow_infinity=False),
-        "grade": st.none() | st.integers(0, 5) | st.sampled_from(["1", "x", "other"]) | st.floats(0, 5),
+        "grade": st.none() | st.integers(0, 5) | st.sampled_from(["1", "01", "1e0", "x", "other"]) | st.floats(0, 5),
         "flag": st.none() | st.booleans() | st.sampled_from(["true", "TRUE", "yes"]),
         "y": st.none() | st.integers(0, 2),
         "p": st.none() | st.floats(0, 1),

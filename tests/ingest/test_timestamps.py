@@ -76,18 +76,41 @@ def test_a_format_of_ones_own():
     assert epoch_s("2026-11-23T08:15:00Z", "%d/%m/%Y") is None
 
 
-moments = st.datetimes(datetime(1971, 1, 1), datetime(2200, 1, 1))  # noqa: DTZ001 - naive means UTC
-values = st.one_of(
-    st.none(),
-    st.floats(0, 4e12),
-    moments,
-    moments.map(lambda moment: moment.replace(tzinfo=timezone(timedelta(hours=5.5)))),
-    st.sampled_from([-1.0, datetime(1960, 1, 1, tzinfo=UTC), datetime(1960, 1, 1)]),  # noqa: DTZ001 - naive means UTC
+moments = st.datetimes(datetime(1969, 12, 31), datetime(2200, 1, 1))  # noqa: DTZ001 - naive means UTC
+forms = st.sampled_from(
+    ["%Y-%m-%dT%H:%M:%S.%fZ", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S.%f+01:00", "%Y-%m-%d"]
 )
+texts = st.builds(lambda moment, form: moment.strftime(form), moments, forms)
+values = st.one_of(st.none(), st.floats(0, 4e12), st.floats(), texts, st.sampled_from(["", "now", "1700000000"]))
 
 
-@given(st.one_of(st.lists(values, min_size=1), st.lists(moments.map(lambda m: m.replace(tzinfo=UTC)), min_size=1)))
+def each(column: list[Any]) -> list[float]:
+    """The times of a column one by one; 5 for a missing one."""
+    return [5.0 if value is None else math.nan if (one := epoch_s(value)) is None else one for value in column]
+
+
+@given(st.lists(values, min_size=1))
 def test_a_column_of_times_is_each_time(column: list[Any]):
-    expected = [5.0 if value is None else epoch_s(value) for value in column]
+    np.testing.assert_array_equal(column_s(column, 5.0), each(column))
 
-    np.testing.assert_array_equal(column_s(column, 5.0), [math.nan if one is None else one for one in expected])
+
+@st.composite
+def busy_streams(draw: st.DrawFn) -> list[str]:
+    """Times of one day in one form; perhaps one of them has a character changed."""
+    decimals = draw(st.integers(0, 9))
+    day = draw(st.sampled_from(["2026-11-23", "1970-01-01", "2024-02-29", "2199-12-31", "2026-02-29", "1969-12-31"]))
+    texts = []
+    for _ in range(draw(st.integers(1, 6))):
+        hour, minute, second = (draw(st.integers(0, limit)) for limit in (25, 61, 61))
+        fraction = "." + "".join(draw(st.lists(st.sampled_from("059"), min_size=decimals, max_size=decimals)))
+        texts.append(f"{day}T{hour:02d}:{minute:02d}:{second:02d}{fraction if decimals else ''}Z")
+    if draw(st.booleans()):
+        i = draw(st.integers(0, len(texts) - 1))
+        place = draw(st.integers(0, len(texts[i]) - 1))
+        texts[i] = texts[i][:place] + draw(st.sampled_from("0Tz :.\u0660é+\x00")) + texts[i][place + 1 :]
+    return texts
+
+
+@given(busy_streams())
+def test_times_of_one_day_and_form_are_read_together_to_the_same_bit(column: list[str]):
+    np.testing.assert_array_equal(column_s(column, 5.0), each(column))

@@ -122,6 +122,22 @@ def test_fewer_knots_bracket_the_exact_ks(limit: int):
     assert (upper > lower + 1e-3).any(), "the bracket is open somewhere, or this test shows nothing"
 
 
+def test_any_knots_bracket_the_exact_ks():
+    """Also such as leave values of the reference below the first and above the last of them."""
+    rng = np.random.default_rng(3)
+    pairs = samples_with_and_without_ties(300, seed=3)
+    knots = [np.unique(rng.choice(reference, rng.integers(1, 6))) for reference, _ in pairs]
+    reference, starts = counts_of(*(bins.cell_counts(one, k) for (one, _), k in zip(pairs, knots, strict=True)))
+    current, _ = counts_of(*(bins.cell_counts(other, k) for (_, other), k in zip(pairs, knots, strict=True)))
+
+    lower, upper = distances.ks(distances.cdf(reference, starts), current, starts)
+
+    exact = np.array([stats.ks_2samp(one, other, method="asymp").statistic for one, other in pairs])
+    assert (lower <= exact + 1e-12).all()
+    assert (exact <= upper + 1e-12).all()
+    assert (upper <= 1).all()
+
+
 def test_no_current_data_is_nan_beside_features_that_have_some():
     reference, starts = counts_of([0, 5, 0, 5, 0], [0, 5, 0, 5, 0])
     current, _ = counts_of([0, 0, 0, 0, 0], [0, 2, 0, 0, 0])

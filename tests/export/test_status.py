@@ -1,0 +1,176 @@
+"""The JSON contract of GET /api/v1/models: what the page relies on."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from exporter.app.rendering import Renderer
+from exporter.monitor.events import Reject
+from exporter.monitor.fleet import Fleet
+from exporter.monitor.history import POINTS
+from exporter.monitor.settings import ModelSettings
+from tests.builders import MODEL, NOW, a_batch, a_fleet, a_reference, columns_of, decoded, observe
+
+KEYS = {
+    "": "now exporter sources models",
+    "exporter": "version started tick_s series series_limit series_dropped not_ready",
+    "source": "source events rejected late dropped watermark examples",
+    "example": "time reason detail",
+    "model": "model version configured state reference learning window traffic history features_drifted "
+    "features_evaluated features",
+    "reference": "id created rows version",
+    "window": "label seconds start end samples",
+    "traffic": "predictions errors rate_per_s error_ratio latency_s latency_objective_s last_prediction",
+    "history": "time rate_per_s error_ratio latency_p99_s features_drifted",
+    "feature": "feature kind type state drifted n min_samples alpha psi psi_null_mean psi_critical threshold ks "
+    "ks_upper ks_critical js_divergence p_value p_above_threshold missing_ratio invalid_ratio unseen_ratio "
+    "out_of_range_ratio faults distribution history",
+    "fault": "reason ratio lower upper reference n",
+    "distribution": "labels edges reference current",
+    "feature_history": "psi critical n",
+}
+
+
+def has(part: Mapping[str, Any], name: str) -> None:
+    assert set(part) == set(KEYS[name].split()), name
+
+
+def rendered(fleet: Fleet, now: float = NOW, *, renderer: Renderer | None = None) -> dict[str, Any]:
+    renderer = renderer or Renderer("0.1", started=NOW - 60, tick_s=5)
+    plain = renderer.render(fleet.tick(now), ["events.jsonl: not there"]).status.plain
+    return json.loads(plain, parse_constant=lambda token: pytest.fail(f"{token} is no JSON"))
+
+
+def busy() -> Fleet:
+    """Two versions, a drifted and a faulty feature, latencies, errors, rejects and drops."""
+    fleet = a_fleet(a_reference(), min_samples=100, latency_objective_s={"0.99": 0.25})
+    columns = columns_of(500, seed=7)
+    shifted = {key: values + 3 if key.name == "x" else values for key, values in columns.items()}
+    error = np.where(np.arange(500) % 50 == 0, 0, -1).tolist()
+    observe(fleet, shifted, latency_s=np.linspace(0, 1, 500).tolist(), error=error)
+    observe(fleet, {}, rows=200, version="2")
+    rejects = [Reject(i, "malformed_json", "x" * 1000) for i in range(30)]
+    batch = a_batch(fleet.schema(MODEL), {}, rows=1, time=NOW + 1e6)
+    fleet.observe(decoded(batch, rejects=rejects, dropped={"label": 2}), NOW)
+    return fleet
+
+
+def everything(value: Any) -> Iterator[Any]:
+    yield value
+    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from everything(part)
+
+
+def test_every_key_is_there_and_no_other():
+    answer = rendered(busy())
+    has(answer, "")
+    has(answer["exporter"], "exporter")
+    assert answer["exporter"]["not_ready"] == ["events.jsonl: not there"]
+    (source,) = answer["sources"]
+    has(source, "source")
+    for example in source["examples"]:
+        has(example, "example")
+    assert {model["version"] for model in answer["models"]} == {"1", "2"}
+    for model in answer["models"]:
+        for name in ("model", "reference", "window", "traffic", "history"):
+            has(model if name == "model" else model[name], name)
+        for feature in model["features"]:
+            has(feature, "feature")
+            has(feature["distribution"], "distribution")
+            has(feature["history"], "feature_history")
+            for fault in feature["faults"]:
+                has(fault, "fault")
+
+
+def test_what_is_shown_of_traffic_and_feed():
+    answer = rendered(busy())
+    (source,) = answer["sources"]
+    assert (source["events"], source["rejected"], source["dropped"]) == (733, {"malformed_json": 30}, {"label": 2})
+    assert source["late"] == {"future": 1}
+    assert len(source["examples"]) == 10
+    assert len(source["examples"][0]["detail"]) == 200
+    assert source["watermark"] == NOW
+    model = next(one for one in answer["models"] if one["version"] == "1")
+    assert (model["traffic"]["predictions"], model["traffic"]["errors"]) == (501, {"timeout": 10})
+    assert model["traffic"]["error_ratio"] == pytest.approx(10 / 500)
+    assert 0.4 < model["traffic"]["latency_s"]["p50"] < 0.6
+    assert model["traffic"]["latency_objective_s"] == {"p99": 0.25}
+    assert (model["window"]["label"], model["window"]["seconds"], model["window"]["samples"]) == ("1h", 3600, 500)
+
+
+def test_scores_and_faults_of_the_features():
+    answer = rendered(busy())
+    one, two = sorted(answer["models"], key=lambda model: model["version"])
+    x = next(feature for feature in one["features"] if feature["feature"] == "x")
+    assert (x["type"], x["state"], x["drifted"], x["n"]) == ("numeric", "drifting", True, 500)
+    assert x["psi"] > x["threshold"]
+    assert x["ks"] <= x["ks_upper"]
+    assert x["p_value"] < 1e-10
+    colour = next(feature for feature in one["features"] if feature["feature"] == "colour")
+    assert colour["type"] == "categorical"
+    assert [colour[score] for score in ("ks", "ks_upper", "ks_critical")] == [None] * 3
+    assert one["features_drifted"] == 1
+    assert (one["state"], one["features_evaluated"]) == ("drifting", 4)
+    missing = [fault for feature in two["features"] for fault in feature["faults"]]
+    assert {(fault["reason"], fault["ratio"], fault["n"]) for fault in missing} == {("missing", 1.0, 200)}
+    assert all(fault["lower"] < fault["ratio"] <= fault["upper"] + 1e-9 for fault in missing)
+
+
+def test_what_is_not_known_is_null_and_never_zero():
+    (model,) = rendered(a_fleet(a_reference()))["models"]
+    assert (model["state"], model["learning"], model["window"]["start"]) == ("insufficient_data", None, None)
+    for name in ("error_ratio", "latency_s", "rate_per_s", "last_prediction"):
+        assert model["traffic"][name] is None
+    for feature in model["features"]:
+        for score in ("psi", "psi_null_mean", "psi_critical", "ks", "js_divergence", "p_value", "missing_ratio"):
+            assert feature[score] is None, score
+        assert (feature["n"], feature["drifted"], feature["distribution"]["current"]) == (0, False, None)
+
+
+def test_models_without_a_reference_say_why():
+    fleet = Fleet([ModelSettings("bare", version="1"), ModelSettings("young", version="1", learn=100)])
+    observe(fleet, {}, model="stranger", rows=3)
+    answer = {model["model"]: model for model in rendered(fleet)["models"]}
+    assert {name: model["state"] for name, model in answer.items()} == {
+        "bare": "no_reference",
+        "young": "learning",
+        "stranger": "no_reference",
+    }
+    assert answer["young"]["learning"] == {"seen": 0, "needed": 100}
+    assert [answer[name]["configured"] for name in ("bare", "stranger")] == [True, False]
+    assert all(model["features"] == [] and model["reference"] is None for model in answer.values())
+
+
+def test_no_fleet_at_all_is_an_answer_too():
+    answer = rendered(Fleet())
+    assert (answer["models"], answer["sources"], answer["exporter"]["series"]) == ([], [], 0)
+
+
+def test_history_has_a_point_a_pane_and_its_series_are_of_one_length():
+    fleet = a_fleet(a_reference(), min_samples=10)
+    renderer = Renderer("0.1", started=NOW, tick_s=5)
+    answer: dict[str, Any] = {}
+    for minute in range(POINTS + 5):
+        now = NOW + 60 * minute
+        if minute:
+            observe(fleet, columns_of(20, seed=minute), time=now)
+        for second in (0, 5):
+            answer = rendered(fleet, now + second, renderer=renderer)
+    (model,) = answer["models"]
+    times = model["history"]["time"]
+    assert len(times) == POINTS
+    assert times == sorted(set(times))
+    for series in (model["history"], *(feature["history"] for feature in model["features"])):
+        assert {len(values) for values in series.values()} == {POINTS}
+    assert model["history"]["rate_per_s"][0] is None
+    assert model["history"]["rate_per_s"][-1] == pytest.approx(20 / 60)
+    assert model["traffic"]["rate_per_s"] == pytest.approx(20 / 60, rel=0.05)
+
+
+def test_every_number_is_finite():
+    numbers = [value for value in everything(rendered(busy())) if isinstance(value, float)]
+    assert len(numbers) > 100
+    assert np.isfinite(numbers).all()
