@@ -27,6 +27,7 @@ PORT = 9878
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_LONGEST_WINDOW_S = 366 * 86400
 _QUANTILE = re.compile(r"p(\d{1,2}(?:\.\d+)?)")
 
 Duration: TypeAlias = str
@@ -223,8 +224,9 @@ def _check(config: Config) -> None:
         if model.references and model.learn is not None:
             raise _Wrong(f"{key}.learn: the model has references; remove one of the two")
         window_s = _duration(model.window, f"{key}.window")
-        if window_s < 1:
-            raise _Wrong(f"{key}.window: at least 1s expected, found {model.window!r}")
+        if window_s < 1 or window_s > _LONGEST_WINDOW_S:
+            limit = "at least 1s" if window_s < 1 else "at most 366d"
+            raise _Wrong(f"{key}.window: {limit} expected, found {model.window!r}")
         if model.max_age is not None:
             _duration(model.max_age, f"{key}.max_age")
         for quantile, limit in model.latency_objective.items():
@@ -243,6 +245,8 @@ def _check(config: Config) -> None:
             raise _Wrong(f"{key}.fields.{error}") from None
         if isinstance(source, FileConfig):
             _check_file(source, key, names)
+        if source.model is not None and source.model not in names:
+            raise _Wrong(f"{key}.model: one of the configured models expected, found {source.model!r}")
     if sum(isinstance(source, HttpConfig) for source in config.sources) > 1:
         raise _Wrong("sources: one of type http at most")
 

@@ -25,6 +25,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 _RETRY_AFTER_S = "1"
 _JSON = "application/json"
+_BEARER = {"www-authenticate": "Bearer"}
 _NO_GZIP = re.compile(r"gzip\s*;\s*q=0(\.0*)?\s*(,|$)")
 
 
@@ -121,7 +122,9 @@ def _posting(access: Access) -> Callable[[Handler], Handler]:
     def guard(handler: Handler) -> Handler:
         async def guarded(request: Request) -> Response:
             if not access.insecure and not _is_local(request):
-                return _problem(401, "without a write token only this machine may post")
+                return _problem(401, "without a write token only this machine may post", _BEARER)
+            if _is_cross_site(request):
+                return _problem(403, "without a write token pages of other sites may not post")
             return await handler(request)
 
         return guarded
@@ -131,15 +134,15 @@ def _posting(access: Access) -> Callable[[Handler], Handler]:
 
 def _has_token(request: Request, token: str) -> bool:
     scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
-    offered = credentials.strip()
+    offered = credentials.strip().encode("latin-1")  # as it came: headers are decoded so
     if scheme.lower() == "basic":
         try:
-            _, _, offered = base64.b64decode(offered, validate=True).decode().partition(":")
+            _, _, offered = base64.b64decode(offered, validate=True).partition(b":")
         except ValueError:
             return False
     elif scheme.lower() != "bearer":
         return False
-    return hmac.compare_digest(offered.encode(), token.encode())
+    return hmac.compare_digest(offered, token.encode())
 
 
 def _is_local(request: Request) -> bool:
@@ -147,6 +150,12 @@ def _is_local(request: Request) -> bool:
         return request.client is not None and ip_address(request.client.host).is_loopback
     except ValueError:
         return False
+
+
+def _is_cross_site(request: Request) -> bool:
+    """Whether a browser sends this for a page of another site; other clients send no Origin."""
+    origin = request.headers.get("origin")
+    return origin is not None and origin.partition("://")[2] != request.headers.get("host", "")
 
 
 def _problem(status: int, message: str, headers: dict[str, str] | None = None) -> Response:

@@ -57,11 +57,13 @@ class Runtime:
         self._renderer = Renderer(__version__, started=time.time(), tick_s=tick_s)
         self._last_tick = time.monotonic()
         self._logged: dict[tuple[str, str], float] = {}
+        self._failed: dict[str, str] = {}
         self.rendered: Rendered = self._renderer.render(fleet.tick(time.time()), self.not_ready())
 
     def not_ready(self) -> list[str]:
         """Why traffic should not be relied on yet; empty when ready."""
-        return [reason for feed in self.feeds if (reason := feed.source.not_ready()) is not None]
+        reasons = [reason for feed in self.feeds if (reason := feed.source.not_ready()) is not None]
+        return [*reasons, *self._failed.values()]
 
     def healthy(self) -> bool:
         """Whether ticks go on."""
@@ -120,11 +122,14 @@ class Runtime:
             logger.info("source %s: end of input", feed.source.name)
         except Unavailable as error:
             logger.error("source %s: %s", feed.source.name, error)  # noqa: TRY400 - the message says it all
-        except Exception:
+        except Exception as error:
             logger.exception("source %s: failed", feed.source.name)
+            self._failed[feed.source.name] = f"{feed.source.name}: failed: {error}"
 
     async def _adopt_learned(self, learner: Learner) -> None:
         model = learner.settings.name
+        if self.fleet.references(model):
+            return  # another version was complete in the same tick
         try:
             reference = await asyncio.to_thread(learner.build, time.time())
         except BadReference as error:

@@ -42,7 +42,13 @@ def address(bound: socket.socket) -> str:
 async def serve(runtime: Runtime, app: Starlette, bound: socket.socket) -> None:
     """Run until SIGTERM or SIGINT, then finish what is in flight."""
     config = uvicorn.Config(
-        app, access_log=False, lifespan="off", log_config=None, server_header=False, timeout_graceful_shutdown=_GRACE_S
+        app,
+        access_log=False,
+        lifespan="off",
+        log_config=None,
+        proxy_headers=False,  # a header must not make a caller local
+        server_header=False,
+        timeout_graceful_shutdown=_GRACE_S,
     )
     server = _Server(config)
     loop = asyncio.get_running_loop()

@@ -27,12 +27,14 @@ from exporter.monitor.reference import Columns, Reference
 
 
 def build_fleet(config: Config, base: Path) -> Fleet:
-    """The fleet with its references; paths are relative to `base`. Raises BadReference, naming the file."""
-    return Fleet(
-        [model_settings(model) for model in config.models],
-        find_references(config, base),
-        series_limit=config.series_limit,
-    )
+    """The fleet with its references; paths are relative to `base`. Raises BadReference and ConfigError."""
+    references = find_references(config, base)
+    for place, model in enumerate(config.models):
+        known = {feature.name for one in references.get(model.name, ()) for feature in one.features}
+        for name in model.thresholds.features if known else ():
+            if name not in known:
+                raise ConfigError(f"models[{place}].thresholds.features.{name}: no reference has this feature")
+    return Fleet([model_settings(model) for model in config.models], references, series_limit=config.series_limit)
 
 
 def find_references(config: Config, base: Path) -> dict[str, list[Reference]]:

@@ -125,6 +125,12 @@ TICK_S = Default(
 BODY_LIMIT_BYTES = Default(
     "body_limit", 8 * 2**20, "bytes", "About 10,000 events a request; larger batches cost latency without saving work."
 )
+EVENTS_LIMIT = Default(
+    "events_limit",
+    50_000,
+    "events",
+    "Events a request; more are many tiny ones, which cost far more memory than bytes.",
+)
 INFLIGHT_LIMIT_BYTES = Default(
     "inflight_limit", 64 * 2**20, "bytes", "Request bodies held at once; past it POST answers 429 and accepts nothing."
 )

@@ -90,7 +90,10 @@ class HttpSource:
                 if len(unpacked) > self._body_limit:
                     return _refusal(413, f"unpacked body over {self._body_limit} bytes")
                 body = unpacked
-            return await self._take(split(body), self._sink)
+            payloads = split(body)
+            if len(payloads) > thresholds.EVENTS_LIMIT.count:
+                return _refusal(413, f"more than {thresholds.EVENTS_LIMIT.count} events")
+            return await self._take(payloads, self._sink)
         finally:
             self._inflight -= held
 

@@ -232,6 +232,9 @@ def _read_csv(path: Path) -> Iterator[Table]:
         header = next(csv.reader(file), None)
         if not header:
             raise Unavailable(f"{path}: empty, a header line expected")
+        twice = [name for name, count in Counter(header).items() if count > 1]
+        if twice:
+            raise Unavailable(f"{path}: column {twice[0]} stands twice in the header")
         while lines := _whole_lines(file, ROWS_AT_ONCE):
             yield table_of_csv(header, lines, str(path), 0.0, "", spanning=True)
 

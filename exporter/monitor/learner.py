@@ -11,6 +11,9 @@ from exporter.monitor.events import FeatureKey
 from exporter.monitor.reference import BadReference, Reference
 from exporter.monitor.settings import ModelSettings
 
+TEXT_LIMIT = 256
+"""Characters of a text that can be a category; free text is none, and must not fill the memory."""
+
 
 class Learner:
     """Collects the features of the first `settings.learn` predictions of one version."""
@@ -41,7 +44,7 @@ class Learner:
                         continue
                     column = self._columns[name] = []
                 column.extend([None] * (self.seen - len(column)))
-                column.append(value if isinstance(value, str | int | float | None) else ())
+                column.append(value if _is_plain(value) else ())
             self.seen += 1
 
     def build(self, now: float) -> Reference:
@@ -59,3 +62,7 @@ class Learner:
             columns[name] = column
         self.hopeless = not columns
         return reference.build(columns, model=self.settings.name, version=self.version, created=now)
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, int | float | None) or (isinstance(value, str) and len(value) <= TEXT_LIMIT)

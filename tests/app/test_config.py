@@ -110,6 +110,8 @@ BAD = {
     a_model(latency_objective={"p0": "1s"}): "models[0].latency_objective.p0: a quantile such as p50, p99 or p99.9",
     # impossible values
     a_model(window="10ms"): "models[0].window: at least 1s expected, found '10ms'",
+    a_model(window="9999999d"): "models[0].window: at most 366d expected, found '9999999d'",
+    a_source(type="http", model="x"): "sources[0].model: one of the configured models expected, found 'x'",
     a_model(min_samples=0): "models[0].min_samples: expected `int` >= 1",
     a_model(thresholds={"psi": 0}): "models[0].thresholds.psi: expected `float` > 0.0",
     "models: [{name: m, thresholds: {psi: .nan}}]": "models[0].thresholds.psi: expected `float` > 0.0",

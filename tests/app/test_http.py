@@ -245,6 +245,18 @@ class TestAccess:
         assert post(client=client, access=Access(read_token=READ)).status == status
         assert post(client=client, access=Access(insecure=True)).status == 202
 
+    def test_a_page_of_another_site_may_not_post_through_the_browser_of_this_machine(self):
+        assert post(host="localhost:9878", origin="https://evil.example").status == 403
+        assert post(host="localhost:9878", origin="null").status == 403
+        assert post(host="localhost:9878", origin="http://localhost:9878").status == 202
+        bearer = f"Bearer {WRITE}"
+        assert post(access=BOTH, host="h", origin="https://good.example", authorization=bearer).status == 202
+
+    def test_tokens_beyond_ascii_work_both_ways(self):
+        access = Access(read_token="zwölf")
+        assert [get("/metrics", access, authorization=one).status for one in bearers("zwölf")] == [200] * 4
+        assert [get("/metrics", access, authorization=one).status for one in bearers("zwolf")] == [401] * 4
+
     def test_a_client_without_an_address_is_not_this_machine(self):
         assert post(client=None).status == 401
 

@@ -163,6 +163,8 @@ class TestSources:
             async with running(runtime) as task:
                 await until(lambda: bad.ended and predictions(runtime) == 51)
                 assert not task.done()
+                broken = isinstance(end, ZeroDivisionError)
+                assert runtime.not_ready() == (["bad: failed: a bug"] if broken else [])
 
         with caplog.at_level(logging.INFO):
             asyncio.run(story())
@@ -253,6 +255,21 @@ class TestReferences:
         with caplog.at_level(logging.INFO):
             asyncio.run(story())
         assert "learned reference" in caplog.text
+
+    def test_of_versions_complete_in_one_tick_the_first_is_learned_and_lends_its_reference(self):
+        async def story() -> None:
+            fleet = Fleet([ModelSettings(MODEL, learn=100, min_samples=50)])
+            source = ASource("good", [*events(100, version="1"), *events(100, version="2")], waits=True)
+            runtime = Runtime(fleet, [Feed(source, NativeCodec(fleet, "good"))], tick_s=TICK_S)
+            async with running(runtime):
+                await until(lambda: predictions(runtime) == 200)
+                await until(lambda: bool(fleet.references(MODEL)))
+                learned = fleet.references(MODEL)
+                await runtime.tick_once()
+                assert fleet.references(MODEL) == learned
+                assert [one.version for one in learned] == ["1"]
+
+        asyncio.run(story())
 
     def test_what_cannot_be_learned_from_is_said_once(self, caplog: pytest.LogCaptureFixture):
         async def story() -> None:

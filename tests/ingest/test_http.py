@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.catalog import thresholds
 from exporter.ingest.http import ERRORS_SHOWN, EVENTS_AT_ONCE, Answer, HttpSource, gunzip, split
 from exporter.ingest.source import Chunk, Receipt, Sink
 from exporter.monitor.events import Reject
@@ -184,6 +185,10 @@ class TestRefusals:
 
     def test_a_bomb(self):
         self.refused(413, gzip.compress(bytes(100_000)), "gzip", body_limit_bytes=10_000)
+
+    def test_more_events_than_their_bytes_let_expect(self):
+        limit = thresholds.EVENTS_LIMIT.count
+        self.refused(413, b"[" + b",".join([b"1"] * (limit + 1)) + b"]")
 
     def test_another_encoding(self):
         self.refused(415, GOOD, "br")

@@ -77,6 +77,15 @@ def test_names_in_events_cannot_grow_memory():
     assert len(one.build(NOW).features) == limit
 
 
+def test_free_text_is_no_category_and_is_not_kept():
+    one = learner(4)
+    one.observe([{COLOUR: "a", X: 1.0}, {COLOUR: "b" * 10_000, X: 2.0}, {COLOUR: "a", X: 3.0}, {COLOUR: "b", X: 4.0}])
+
+    colour = next(feature for feature in one.build(NOW).features if feature.name == "colour")
+
+    assert (colour.categories, colour.wrong_type) == (("a", "b"), 1)
+
+
 def test_a_model_that_is_not_to_learn_has_no_learner():
     with pytest.raises(ValueError, match="m is not to learn"):
         Learner(ModelSettings("m"), "1")
