@@ -84,7 +84,7 @@ def posting(*, quick: bool) -> list[Figure]:
                     total / cpu,
                     "events/s",
                     budget,
-                    note=f"a CPU second of the server; {total / passed:,.0f} by the clock, {Path(client.args[0]).name}",
+                    note=f"a CPU second of the server; {total / passed:,.0f} by the clock, {generator()}",
                 )
             )
     return figures
@@ -98,7 +98,7 @@ def scraping(*, quick: bool) -> list[Figure]:
     with folder() as work:
         models = SERIES // series_of(work / "one", first)
         references = [first, *(W1.reference(f"model_{number}") for number in range(1, models))]
-        with server(work / "server", references) as exporter:
+        with server(work / "server", references, tick="1s" if quick else "5s") as exporter:
             names = [(f"model_{number % models}", VERSION) for number in range(1000)]
             for start in range(0, 20_000, 1000):
                 events = W1.events(1000, seed=start, names=names)
@@ -118,7 +118,8 @@ def scraping(*, quick: bool) -> list[Figure]:
                 latencies = scrape_for(exporter, seconds)
                 if feeding:
                     feeding.wait()
-                rate = (counted(exporter) - before) / (time.monotonic() - began)
+                passed = time.monotonic() - began
+                rate = (counted(exporter) - before) / passed
                 quantiles = statistics.quantiles(latencies, n=100)
                 said = f"p50 {1000 * quantiles[49]:.2f}, longest {1000 * max(latencies):.1f} of {len(latencies)}"
                 figures.append(
@@ -173,6 +174,11 @@ def feed(exporter: Running, body: Path, connections: int, seconds: float) -> sub
         [wrk, "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "-s", str(script), f"{exporter.url}v1/events"],
         stdout=subprocess.DEVNULL,
     )
+
+
+def generator() -> str:
+    """What `feed` posts with."""
+    return "wrk" if shutil.which("wrk") else "our own asyncio client"
 
 
 def paced(exporter: Running, body: Path, seconds: float, rate: float, connections: int = 4) -> subprocess.Popen[bytes]:

@@ -281,6 +281,27 @@ def test_indices_of_rejects_count_through_the_whole_chunk():
     assert [reject.index for reject in rejects] == [0, ROWS_AT_ONCE - 1, ROWS_AT_ONCE, 2 * ROWS_AT_ONCE + 7]
 
 
+def test_rows_of_a_large_chunk_keep_their_order_whatever_way_they_were_read():
+    """First blocks of one model with rows in doubt, then rows that no Struct takes, then two models mixed."""
+    count = 5 * ROWS_AT_ONCE + 10
+    payloads: list[dict[str, Any]] = []
+    for i in range(count):
+        block, odd = i // ROWS_AT_ONCE, i % 50 == 7
+        model = "other" if block >= 3 and i % 3 == 0 else MODEL
+        event = an_event(model=model, timestamp=i, features={"x": "text" if odd else float(i)})
+        if odd and block < 2:
+            del event["features"]
+            event["prediction"] = 1
+        payloads.append(event)
+
+    batches = {batch.model: batch for batch in decode(*payloads, fleet=TWO).batches}
+
+    assert set(batches) == {MODEL, "other"}
+    for model, batch in batches.items():
+        assert batch.time.tolist() == [i for i in range(count) if payloads[i]["model"] == model]
+        assert [x for x in batch.numeric[:, 0].tolist() if np.isfinite(x)] == [i for i in batch.time if i % 50 != 7]
+
+
 def test_personal_data_is_told_only_when_asked_for():
     bad = an_event(timestamp="born 1970-01-01")
 
@@ -403,7 +424,9 @@ def test_a_learning_model_gets_what_its_reference_may_hold():
         latency_seconds=1,
     )
 
-    (batch,) = decode(event, an_event(features={"x": "bad"}), fleet=fleet).batches
+    unnameable = {"": 1, "a\nb": 1, "x" * 129: 1, "\ud800": 1}
+
+    (batch,) = decode(event, an_event(features={"x": "bad"} | unnameable), fleet=fleet).batches
 
     assert batch.raw == [
         {X: 1.5, an_input("list"): [1], COLOUR: "red", YES: 0.25, PREDICTION: 1, SCORE: 0.5},

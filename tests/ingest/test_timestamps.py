@@ -96,15 +96,18 @@ def test_a_column_of_times_is_each_time(column: list[Any]):
 
 @st.composite
 def busy_streams(draw: st.DrawFn) -> list[str]:
-    """Times of one day in one form; perhaps one of them has a character changed."""
-    decimals = draw(st.integers(0, 9))
-    day = draw(st.sampled_from(["2026-11-23", "1970-01-01", "2024-02-29", "2199-12-31", "2026-02-29", "1969-12-31"]))
+    """Times of one day in one form; perhaps one of them is none, or has a character changed."""
+    decimals = draw(st.integers(0, 7))
+    day = draw(st.sampled_from(["2026-11-23", "2026-11-23", "1970-01-01", "2024-02-29", "2026-02-29", "1969-12-31"]))
     texts = []
     for _ in range(draw(st.integers(1, 6))):
-        hour, minute, second = (draw(st.integers(0, limit)) for limit in (25, 61, 61))
+        hour, minute, second = draw(st.integers(0, 23)), draw(st.integers(0, 59)), draw(st.integers(0, 59))
         fraction = "." + "".join(draw(st.lists(st.sampled_from("059"), min_size=decimals, max_size=decimals)))
         texts.append(f"{day}T{hour:02d}:{minute:02d}:{second:02d}{fraction if decimals else ''}Z")
-    if draw(st.booleans()):
+    oddity = draw(st.sampled_from(["none", "none", "T24:00", "T29:59", "T23:60", "character"]))
+    if oddity[0] == "T":
+        texts[-1] = day + oddity + texts[-1][16:]
+    elif oddity == "character":
         i = draw(st.integers(0, len(texts) - 1))
         place = draw(st.integers(0, len(texts[i]) - 1))
         texts[i] = texts[i][:place] + draw(st.sampled_from("0Tz :.\u0660é+\x00")) + texts[i][place + 1 :]
