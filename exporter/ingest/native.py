@@ -113,7 +113,7 @@ class NativeCodec:
         """
         unread: list[int] = []
         gathered: dict[FastLayout, tuple[list[int], list[Any]]] = {}
-        rows = max(1, min(ROWS_AT_ONCE, BLOCK_BYTES // max(1, len(chunk.payloads[0])))) if chunk.payloads else 1
+        rows = _rows_of_a_block(chunk.payloads)
         for start in range(0, len(chunk.payloads), rows):
             events = self._decoded(chunk.payloads[start : start + rows])
             kinds = set(map(type, events))
@@ -188,6 +188,15 @@ def _attempt(decode: Callable[[bytes], Any], payload: bytes) -> Any:
         return decode(payload)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
+
+
+def _rows_of_a_block(payloads: Sequence[bytes]) -> int:
+    """Events a block, so that blocks of about BLOCK_BYTES are of equal size, as far as the first event tells."""
+    n = len(payloads)
+    if not n:
+        return 1
+    blocks = max(1, round(n * len(payloads[0]) / BLOCK_BYTES), -(-n // ROWS_AT_ONCE))
+    return -(-n // blocks)
 
 
 def _add(parts: _Parts, fast: FastLayout, indices: Sequence[int], events: Sequence[Any], now: float) -> list[int]:
