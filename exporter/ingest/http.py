@@ -18,8 +18,11 @@ from exporter.ingest.source import Messages, Positions, Receipt, Sink, Surroundi
 EVENTS_AT_ONCE = 500
 """Events decoded and counted before other work gets its turn: 2 to 5 ms."""
 
-ELSEWHERE_BYTES = 1 << 17
+ELSEWHERE_BYTES = 96 * 2**10
 """Bytes of a body from which unpacking and splitting it are another thread's work: a millisecond, or many of gzip."""
+
+GZIP_RATIO = 20
+"""Bytes that a byte of packed events usually becomes, or more."""
 
 ERRORS_SHOWN = 20
 
@@ -89,7 +92,7 @@ class HttpSource:
                 parts.append(part)
             body: bytes | None = b"".join(parts)
             if encoding == "gzip":
-                body = await self._maybe_elsewhere(gunzip, held, body, self._body_limit)
+                body = await self._maybe_elsewhere(gunzip, held * GZIP_RATIO, body, self._body_limit)
                 if body is None:
                     return _refusal(400, "body is not gzip")
                 if len(body) > self._body_limit:
