@@ -127,7 +127,7 @@ class LenientReader:
             error=(
                 codes.get(error, layout.reasons.other)
                 if isinstance(error, str | None)
-                else (NO_ERROR if error is False else layout.reasons.other)
+                else (layout.reasons.other if error else NO_ERROR)
             ),
             raw=self._raw(event) if layout.learns else None,
         )

@@ -22,6 +22,7 @@ from exporter.monitor.settings import ModelSettings
 from exporter.stats import Counts, Floats, distances, significance
 
 _FAULT_Z = 3.29  # two-sided 99.9 %
+_BEYOND_EXTREMES = 9.23  # 99.9 % quantile of Gamma(2)
 
 
 class DriftTracker:
@@ -168,7 +169,12 @@ class DriftTracker:
 
     @cached_property
     def reference_faults(self) -> Floats:
-        """Share of each fault in the reference [features, faults]."""
+        """Share of each fault that nobody should wonder at [features, faults].
+
+        Of missing and invalid values it is the reference's. Beyond the extremes of n reference values lies a share of
+        about Gamma(2)/n, of which the 99.9 % quantile is taken; of categories that the reference has not seen, the
+        share of its singletons (Good 1953).
+        """
         rates = np.zeros((len(self.features), len(FAULTS)))
         for i, plan in enumerate(self.features):
             feature = plan.feature
@@ -176,7 +182,10 @@ class DriftTracker:
             rates[i, FAULTS.index("wrong_type")] = feature.wrong_type
             if isinstance(feature, Numeric):
                 rates[i, FAULTS.index("non_finite")] = feature.non_finite
-        return rates / max(self.reference.rows, 1)
+                rates[i, FAULTS.index("out_of_range")] = _BEYOND_EXTREMES * self.reference.rows / feature.values
+            else:
+                rates[i, FAULTS.index("unseen")] = feature.singletons * self.reference.rows / feature.values
+        return np.minimum(rates / max(self.reference.rows, 1), 1.0)
 
     # ---- sums of counters ------------------------------------------------------------------------------------------
 

@@ -203,9 +203,14 @@ class Fleet:
 
     def _views(self, model: ModelState, now: float) -> Iterator[ModelView]:
         settings, end = model.settings, model.watermarks.end
+        # The expected version first, then the newest that has shown itself to be more than a stray name.
         newest_first = sorted(
             model.versions.values(),
-            key=lambda state: (model.is_known(state.version), state.first_seen),
+            key=lambda state: (
+                state.first_seen == 0 or state.version == settings.version,
+                state.traffic.lifetime[0] >= settings.min_samples,
+                state.first_seen,
+            ),
             reverse=True,
         )
         for place, state in enumerate(newest_first):
@@ -284,6 +289,8 @@ class Fleet:
 
         What other settings have made meaningless is left: counts against other references, panes of another length.
         """
+        if state["state"] != _STATE:
+            raise ValueError(f"state {_STATE} expected, found {state['state']}")
         for name, dumped in state["models"].items():
             model = self._open(name)
             if model is None:

@@ -90,6 +90,8 @@ def _plan_numeric(feature: Numeric, schema: Schema, settings: ModelSettings) -> 
     first = len(exported)
     n_cells = len(cell_bin)
     fault_of_cell = np.full(n_cells, -1)
+    if len(feature.knots) <= thresholds.DISCRETE_VALUES.count and not any(feature.cells[::2]):
+        fault_of_cell[::2] = FAULTS.index("unseen")  # between the values of a discrete feature
     fault_of_cell[[0, -1]] = FAULTS.index("out_of_range")
     return FeaturePlan(
         feature=feature,

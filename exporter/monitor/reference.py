@@ -61,6 +61,7 @@ class Categorical(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     """A categorical feature: its frequent categories with counts, and the names (not counts) of the others.
 
     `others_complete` is false when there were too many names to keep: an unknown value then counts as `other`.
+    `singletons` is how many categories occurred once.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Categorical(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     others: tuple[str, ...]
     others_count: int
     others_complete: bool
+    singletons: int
     missing: int
     wrong_type: int
 
@@ -301,6 +303,7 @@ def _categorical(name: FeatureKey, column: Sequence[object], resolution: Resolut
         others=tuple(known),
         others_count=sum(counts[text] for text in rest),
         others_complete=len(known) == len(rest),
+        singletons=sum(count == 1 for count in counts.values()),
         missing=missing,
         wrong_type=wrong_type,
     )
@@ -330,6 +333,7 @@ def _check(feature: Feature) -> None:
             and len(set(feature.categories)) == len(feature.categories)
             and min(feature.counts, default=0) > 0
             and feature.others_count >= 0
+            and 0 <= feature.singletons <= feature.values
         )
     if not sound or feature.values <= 0 or feature.missing < 0 or feature.wrong_type < 0:
         raise BadReference(f"feature {feature.name}: knots, counts and bins do not fit together")

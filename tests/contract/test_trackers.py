@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.catalog import metrics
+from exporter.catalog import metrics, thresholds
 from exporter.monitor.drift import DriftTracker
 from exporter.monitor.events import (
     MISSING,
@@ -88,7 +88,10 @@ def number_by_hand(plan: Any, value: float) -> tuple[str, str | None]:
     # The bin of the cell, counted through the cells: below, = r_1, between, = r_2, ...
     cell = sum(knot < value for knot in knots) + sum(knot <= value for knot in knots)
     label = plan.bins[plan.bin_of_slot[1 + cell]].label
-    return label, None if knots[0] <= value <= knots[-1] else "out_of_range"
+    if not knots[0] <= value <= knots[-1]:
+        return label, "out_of_range"
+    discrete = len(knots) <= thresholds.DISCRETE_VALUES.count and not any(plan.feature.cells[::2])
+    return label, "unseen" if discrete and value not in knots else None
 
 
 def category_by_hand(plan: Any, schema: Schema, place: int, code: int) -> tuple[str, str | None]:

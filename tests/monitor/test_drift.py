@@ -245,6 +245,31 @@ def test_an_unknown_category_of_a_reference_with_too_many_names_is_other():
     assert readout.bin_counts.tolist()[:3] == [600, 400, 0]
 
 
+def test_a_value_between_those_of_a_discrete_number_is_a_fault():
+    discrete = a_reference({X: np.repeat([0.0, 1.0], 1000)})
+
+    assert faults(read(discrete, {X: np.repeat([0.0, 1.0], 500)})) == {}
+    assert faults(read(discrete, {X: np.repeat([0.0, 0.5], 500)})) == {"unseen": 0.5}
+
+
+@pytest.mark.parametrize("rows", [100, 300, 1000])
+def test_beyond_the_extremes_of_a_small_reference_lies_something_without_drift(rows: int):
+    rng = np.random.default_rng(rows)
+    found = [faults(read(a_reference({X: rng.normal(size=rows)}), {X: rng.normal(size=2000)})) for _ in range(60)]
+
+    assert sum("out_of_range" in one for one in found) <= 1
+
+
+def test_names_that_a_reference_of_rare_ones_has_not_seen_are_no_fault():
+    rng = np.random.default_rng(5)
+    column = [f"shop-{i}" for i in rng.zipf(1.5, 8000)]
+    same, new = column[4000:], [f"new-{i}" for i in range(4000)]
+    reference = a_reference({COLOUR: column[:4000]})
+
+    assert faults(read(reference, {COLOUR: same})) == {}
+    assert faults(read(reference, {COLOUR: new})) == {"unseen": 1.0}
+
+
 def test_a_fault_needs_the_interval_and_not_only_the_ratio_to_be_above(reference: Reference):
     x = np.random.default_rng(7).normal(size=600)
     x[:9] = np.nan  # 1.5 %: above the tolerance of 1 %, but 600 rows cannot tell
@@ -292,6 +317,7 @@ def test_bins_and_faults_are_exported_as_counters():
         ("x", "wrong_type"): 1,
         ("x", "non_finite"): 1,
         ("x", "out_of_range"): 2,
+        ("x", "unseen"): 1,
         ("colour", "missing"): 1,
         ("colour", "unseen"): 1,
     }

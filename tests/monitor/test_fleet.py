@@ -474,3 +474,10 @@ def test_settings_of_a_fleet_are_those_of_its_configured_models():
 
     assert [settings.name for settings in fleet.models] == ["a", "b"]
     assert fleet.schema("nobody") == Schema()
+
+
+def test_a_state_of_another_make_is_refused():
+    state = a_fleet(a_reference()).dump()
+
+    with pytest.raises(ValueError, match="state 1 expected, found 99"):
+        a_fleet(a_reference()).load(state | {"state": 99})

@@ -40,7 +40,7 @@ def test_every_slot_is_in_a_bin_and_faults_are_where_they_belong():
 
     # wrong type | below, = 1, between, = 2, above | not finite | missing
     assert labels == ["invalid", "00", "00", "01", "01", "01", "invalid", "missing"]
-    assert faults == ["wrong_type", "out_of_range", "", "", "", "out_of_range", "non_finite", "missing"]
+    assert faults == ["wrong_type", "out_of_range", "", "unseen", "", "out_of_range", "non_finite", "missing"]
 
 
 def test_ordinals_sort_as_text_however_many_there_are():

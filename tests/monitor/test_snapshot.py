@@ -90,6 +90,16 @@ def test_a_canary_is_protected_before_versions_that_came_earlier():
     assert kept == {"1", "canary"}
 
 
+def test_stray_version_names_do_not_take_the_place_of_a_canary():
+    fleet = a_fleet(a_reference(), series_limit=0)
+    for i, version in enumerate(("1", "canary", "stray", "stray too")):
+        observe(fleet, columns_of(3 if "stray" in version else 600), version=version, time=NOW + i)
+
+    kept = {version for _, version in values_of(fleet.tick(NOW + 3), metrics.PREDICTIONS)}
+
+    assert kept == {"1", "canary"}
+
+
 def test_many_versions_do_not_add_up_beyond_the_limit_but_for_protected_ones():
     fleet = a_fleet(a_reference(), series_limit=1000)
     for i in range(7):
