@@ -18,8 +18,8 @@ check: $(VENV)/.dev  ## style, types, floors, generated files
 	$(BIN)/lint-imports
 	$(BIN)/python -m exporter.assets --check
 
-bench: $(VENV)/.dev  ## throughput, latency and memory beside their budgets
-	$(BIN)/python -m tests.bench
+bench: $(VENV)/.dev  ## throughput, latency and memory beside their budgets, and beside other libraries
+	$(BIN)/python -m tests.bench --peers
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed, this is " + sys.version)'
