@@ -24,7 +24,10 @@ ERROR_REASON = Label("reason", "Why the prediction failed; reasons that are not 
 INVALID_REASON = Label("reason", "missing, wrong_type, non_finite, out_of_range or unseen.", "five values")
 REJECT_REASON = Label("reason", "Why the event could not be read.", "a fixed list")
 LATE_REASON = Label(
-    "reason", "`late`: older than its partition's sealed panes; `future`: ahead of the clock.", "two values"
+    "reason",
+    "`late`: older than its partition's sealed panes; `behind`: of a partition that the window could not wait for; "
+    "`future`: ahead of the clock.",
+    "three values",
 )
 DROP_REASON = Label("reason", "Why a readable event was not counted.", "a fixed list")
 QUANTILE = Label("objective_quantile", "Quantile of the objective, e.g. 0.99.", _CONFIG)

@@ -172,7 +172,7 @@ REJECT_REASONS = (
 DROP_REASONS = ("label", "not_a_prediction", "model_limit", "version_limit")
 """Why a readable event was not counted."""
 
-LATE_REASONS = ("late", "future")
+LATE_REASONS = ("late", "behind", "future")
 """Why an event is in no window."""
 
 

@@ -104,9 +104,13 @@ class Fleet:
         if model is None:
             dropped["model_limit"] += len(batch)
             return
+        left = model.watermarks.left
         pane, late, future = model.watermarks.advance(batch.partition, batch.time, now)
+        behind = int((pane <= left).sum()) - late - future  # those have no pane, which is less than any
         if late:
             feed.late["late"] += late
+        if behind > 0:
+            feed.late["behind"] += behind
         if future:
             feed.late["future"] += future
         for index, version in enumerate(batch.versions):

@@ -63,6 +63,11 @@ class Watermarks:
     end: int = OUTSIDE
     """The window's last pane; it never goes back."""
 
+    @property
+    def left(self) -> int:
+        """The last pane that the window has left behind."""
+        return OUTSIDE if self.end == OUTSIDE else self.end - self.window.panes
+
     def advance(self, partition: str, time: Floats, now: float) -> tuple[Counts, int, int]:
         """Take note of events in arrival order: the pane of each (or OUTSIDE), how many were late, how many future.
 

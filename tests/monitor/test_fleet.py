@@ -165,6 +165,17 @@ def test_a_window_forgets_and_a_counter_does_not():
     assert predictions(emptied) == {(MODEL, "1"): 1000}
 
 
+def test_events_of_a_partition_too_far_behind_are_told_from_those_in_the_window():
+    fleet = a_fleet(a_reference())
+    observe(fleet, rows=10, partition="live", time=NOW)
+    observe(fleet, rows=7, partition="archive", time=NOW - 1e8)
+    snapshot = fleet.tick(NOW)
+
+    assert exposed(snapshot)['ml_ingest_late_total{source="http",reason="behind"}'] == 7
+    assert predictions(snapshot) == {(MODEL, "1"): 17}
+    assert view(snapshot).traffic_readout.predictions == 10
+
+
 def test_late_and_future_events_count_for_life_but_in_no_window():
     fleet = a_fleet(a_reference())
     times = [NOW] * 5 + [NOW - 1000] * 3 + [NOW + 1000] * 2
