@@ -43,7 +43,6 @@ class Learner:
                     if len(self._columns) >= thresholds.LEARN_FEATURES_LIMIT.count:
                         continue
                     column = self._columns[name] = []
-                column.extend([None] * (self.seen - len(column)))
                 column.append(value if _is_plain(value) else ())
             self.seen += 1
 
@@ -51,7 +50,7 @@ class Learner:
         """The reference. Features without one usable value are left out; raises BadReference when none is left."""
         columns: dict[FeatureKey, reference.Column] = {}
         for name, values in self._columns.items():
-            values.extend([None] * (self.seen - len(values)))
+            values.extend([None] * (self.seen - len(values)))  # of rows without it; which ones does not matter
             column: reference.Column = (
                 values if name.name in self.settings.learn_categorical else reference.infer_column(name, values)
             )

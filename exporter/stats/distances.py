@@ -41,11 +41,11 @@ def ks(reference: Floats, current: Counts, starts: Counts) -> tuple[Floats, Floa
     f_before, g_before = np.roll(f, 1), np.roll(g, 1)
     f_before[starts] = g_before[starts] = 0.0
     within = np.maximum(f - g_before, g - f_before)
-    # Only an even cell (between knots) that holds reference and current values both can hide a larger gap: where
-    # either is constant the ends of the cell, which `lower` has seen, attain the supremum.
+    # Even cells lie between knots. Where one of the two samples has nothing there, this is a gap at an end of the cell,
+    # which `lower` has seen.
     position = np.arange(len(f)) - np.repeat(starts, np.diff(np.append(starts, len(f))))
-    hidden = (position % 2 == 0) & (f > f_before) & (g > g_before)
-    return lower, np.maximum(lower, np.maximum.reduceat(np.where(hidden, within, 0.0), starts))
+    between = position % 2 == 0
+    return lower, np.maximum(lower, np.maximum.reduceat(np.where(between, within, 0.0), starts))
 
 
 def cdf(counts: Counts, starts: Counts) -> Floats:
