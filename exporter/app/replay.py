@@ -120,7 +120,7 @@ class Replay:
         else:
             keys = self._groups(batch, table)
         for key in dict.fromkeys(keys.tolist()):
-            yield _Part(key, _rows(batch, np.flatnonzero(keys == key)))
+            yield _Part(key, batch.take(np.flatnonzero(keys == key)))
 
     def _groups(self, batch: Batch, table: Table | None) -> Any:
         column = self.window.column
@@ -187,18 +187,6 @@ def _by_key(parts: Iterator[_Part], *, in_order: bool) -> Iterator[tuple[object,
 
 def _sortable(key: object) -> tuple[int, Any]:
     return (0, key) if isinstance(key, int | float) else (1, str(key))
-
-
-def _rows(batch: Batch, rows: Any) -> Batch:
-    return replace(
-        batch,
-        version=batch.version[rows],
-        time=batch.time[rows],
-        numeric=batch.numeric[rows],
-        codes=batch.codes[rows],
-        latency_s=batch.latency_s[rows],
-        error=batch.error[rows],
-    )
 
 
 def _as_version(batch: Batch, version: str) -> Batch:

@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 import numpy as np
 from msgspec.structs import astuple
-from numpy.typing import NDArray
 
 from exporter.ingest.fields import Fields, Path
 from exporter.ingest.timestamps import column_s
@@ -19,14 +18,14 @@ from exporter.monitor.events import (
     NO_ERROR,
     SCORE,
     UNSEEN,
-    Codes,
+    Batch,
     ErrorReasons,
     FeatureKey,
     Schema,
     category_text,
     is_text,
 )
-from exporter.stats import Counts, Floats
+from exporter.stats import Counts
 
 NAME_LIMIT = 128
 
@@ -46,20 +45,6 @@ class Row:
     latency_s: float
     error: int
     raw: Mapping[FeatureKey, object] | None
-
-
-@dataclass(slots=True)
-class Block:
-    """Columns of some rows of one model, in order."""
-
-    versions: tuple[str, ...]
-    version: Counts
-    time: Floats
-    numeric: Floats
-    codes: Codes
-    latency_s: Floats
-    error: NDArray[np.int16]
-    raw: Sequence[Mapping[FeatureKey, object]] | None
 
 
 class Layout:
@@ -86,11 +71,13 @@ class Layout:
         paths = (*self.numeric_paths, *self.categorical_paths, *own)
         return len(set(paths)) < len(paths) or any(_UNFIT.search(key) for path in paths for key in path)
 
-    def lenient_block(self, rows: Collection[Row]) -> Block:
+    def lenient_batch(self, model: str, partition: str, rows: Collection[Row]) -> Batch:
         """Columns of leniently read rows."""
         n = len(rows)
         versions, version = _numbered([row.version for row in rows])
-        return Block(
+        return Batch(
+            model=model,
+            partition=partition,
             versions=versions,
             version=version,
             time=np.array([row.time for row in rows], np.float64),
@@ -98,6 +85,7 @@ class Layout:
             codes=np.array([row.codes for row in rows], np.int32).reshape(n, len(self.categorical_paths)),
             latency_s=np.array([row.latency_s for row in rows], np.float64),
             error=np.array([row.error for row in rows], np.int16),
+            schema=self.schema,
             raw=[row.raw or {} for row in rows] if self.learns else None,
         )
 
@@ -139,7 +127,7 @@ class FastLayout:
             doubtful |= np.isnan(column_s(columns[self._fields.timestamp], 0.0))
         return np.flatnonzero(doubtful).tolist()
 
-    def block(self, events: Sequence[Any], now: float) -> Block | None:
+    def batch(self, partition: str, events: Sequence[Any], now: float) -> Batch | None:
         """Columns of decoded events; None if one of them is doubtful."""
         n = len(events)
         columns = self._tree.columns(events)
@@ -162,7 +150,9 @@ class FastLayout:
             [next(iter(texts.values()))] if len(texts) == 1 else map(texts.__getitem__, columns[self._fields.version])
         )
         versions, version = _numbered(list(named), n)
-        return Block(
+        return Batch(
+            model=layout.model,
+            partition=partition,
             versions=versions,
             version=version,
             time=time,
@@ -170,7 +160,7 @@ class FastLayout:
             codes=np.frombuffer(codes, np.int32).reshape(-1, n).T,
             latency_s=np.frombuffer(_doubles(columns[self._fields.latency_seconds])),
             error=np.array(failed, np.int16) if failed else np.full(n, NO_ERROR, np.int16),
-            raw=None,
+            schema=layout.schema,
         )
 
     def _any_doubtful(self, columns: Mapping[Path, Sequence[Any]]) -> bool:
@@ -189,40 +179,6 @@ class FastLayout:
 
     def _version_texts(self, columns: Mapping[Path, Sequence[Any]]) -> dict[Any, str]:
         return {version: self.layout.version_text(version) for version in set(columns[self._fields.version])}
-
-
-def join(blocks: list[Block]) -> Block:
-    """All rows of some blocks of one model."""
-    if len(blocks) == 1:
-        return blocks[0]
-    versions = tuple(dict.fromkeys(name for block in blocks for name in block.versions))
-    number = {name: i for i, name in enumerate(versions)}
-    return Block(
-        versions=versions,
-        version=np.concatenate(
-            [np.array([number[name] for name in block.versions])[block.version] for block in blocks]
-        ),
-        time=np.concatenate([block.time for block in blocks]),
-        numeric=np.concatenate([block.numeric for block in blocks]),
-        codes=np.concatenate([block.codes for block in blocks]),
-        latency_s=np.concatenate([block.latency_s for block in blocks]),
-        error=np.concatenate([block.error for block in blocks]),
-        raw=None if blocks[0].raw is None else [row for block in blocks for row in block.raw or ()],
-    )
-
-
-def take(block: Block, order: NDArray[np.intp]) -> Block:
-    """The rows of a block in another order."""
-    return Block(
-        versions=block.versions,
-        version=block.version[order],
-        time=block.time[order],
-        numeric=block.numeric[order],
-        codes=block.codes[order],
-        latency_s=block.latency_s[order],
-        error=block.error[order],
-        raw=None if block.raw is None else [block.raw[i] for i in order],
-    )
 
 
 def _numbered(names: Sequence[str], rows: int | None = None) -> tuple[tuple[str, ...], Counts]:

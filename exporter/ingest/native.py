@@ -21,10 +21,10 @@ import msgspec
 import numpy as np
 
 from exporter.ingest.fields import Fields
-from exporter.ingest.layout import Block, FastLayout, Layout, Row, join, take
+from exporter.ingest.layout import FastLayout, Layout, Row
 from exporter.ingest.lenient import UNKNOWN_VERSION, LenientReader
 from exporter.ingest.source import Chunk, Messages
-from exporter.monitor.events import DROP_REASONS, Batch, Decoded, Reject
+from exporter.monitor.events import DROP_REASONS, Batch, Decoded, Reject, join
 from exporter.monitor.fleet import Fleet
 
 BLOCK_BYTES = 208_000
@@ -34,8 +34,8 @@ ROWS_AT_ONCE = 512
 """Events of a block, however small."""
 
 
-_Parts: TypeAlias = dict[str, list[tuple[Sequence[int], Block]]]
-"""By model: blocks of rows, and which message each row came from."""
+_Parts: TypeAlias = dict[str, list[tuple[Sequence[int], Batch]]]
+"""By model: rows in blocks, and which message each row came from."""
 
 
 class NativeCodec:
@@ -71,7 +71,7 @@ class NativeCodec:
         rejects, dropped = list[Reject](), Counter[str]()
         if unread:
             self._read_leniently(chunk, sorted(unread), parts, rejects, dropped)
-        batches = [self._batch(model, chunk.partition, blocks) for model, blocks in parts.items()]
+        batches = [_in_order(blocks) for blocks in parts.values()]
         return Decoded(self._source, len(chunk.payloads), batches, rejects, dropped)
 
     def _prepare(self) -> None:
@@ -118,7 +118,7 @@ class NativeCodec:
             events = self._decoded(chunk.payloads[start : start + rows])
             kinds = set(map(type, events))
             if len(kinds) == 1 and not gathered and (only := self._fast.get(kinds.pop())) is not None:
-                unread += _add(parts, only, range(start, start + len(events)), events, chunk.time)
+                unread += _add(parts, only, range(start, start + len(events)), events, chunk)
                 continue
             for index, event in enumerate(events, start):
                 fast = self._fast.get(type(event))
@@ -130,10 +130,10 @@ class NativeCodec:
                 held.append(event)
             for fast, (indices, held) in gathered.items():
                 if len(held) >= rows:
-                    unread += _add(parts, fast, indices, held, chunk.time)
+                    unread += _add(parts, fast, indices, held, chunk)
                     gathered[fast] = ([], [])
         for fast, (indices, held) in gathered.items():
-            unread += _add(parts, fast, indices, held, chunk.time)
+            unread += _add(parts, fast, indices, held, chunk)
         return unread
 
     def _decoded(self, payloads: Sequence[bytes]) -> list[Any]:
@@ -158,28 +158,17 @@ class NativeCodec:
             else:
                 rejects.append(Reject(index, row.reason, row.said(log_values=self._log_values)))
         for model, read in rows.items():
-            block = self._lenient.layout(model).lenient_block(read.values())
-            parts.setdefault(model, []).append((list(read), block))
+            batch = self._lenient.layout(model).lenient_batch(model, chunk.partition, read.values())
+            parts.setdefault(model, []).append((list(read), batch))
 
-    def _batch(self, model: str, partition: str, parts: list[tuple[Sequence[int], Block]]) -> Batch:
-        """All rows of a model, in the order of their messages."""
-        block = join([block for _, block in parts])
-        # Only rows that were read leniently can stand behind their place.
-        if any(later[0] < earlier[-1] for (earlier, _), (later, _) in pairwise(parts)):
-            block = take(block, np.argsort(np.concatenate([indices for indices, _ in parts])))
-        return Batch(
-            model=model,
-            partition=partition,
-            versions=block.versions,
-            version=block.version,
-            time=block.time,
-            numeric=block.numeric,
-            codes=block.codes,
-            latency_s=block.latency_s,
-            error=block.error,
-            schema=self._fleet.schema(model),
-            raw=block.raw,
-        )
+
+def _in_order(parts: list[tuple[Sequence[int], Batch]]) -> Batch:
+    """All rows of a model, in the order of their messages."""
+    batch = join([part for _, part in parts])
+    # Only rows that were read leniently can stand behind their place.
+    if any(later[0] < earlier[-1] for (earlier, _), (later, _) in pairwise(parts)):
+        return batch.take(np.argsort(np.concatenate([indices for indices, _ in parts])))
+    return batch
 
 
 def _attempt(decode: Callable[[bytes], Any], payload: bytes) -> Any:
@@ -199,16 +188,18 @@ def _rows_of_a_block(payloads: Sequence[bytes]) -> int:
     return -(-n // blocks)
 
 
-def _add(parts: _Parts, fast: FastLayout, indices: Sequence[int], events: Sequence[Any], now: float) -> list[int]:
+def _add(parts: _Parts, fast: FastLayout, indices: Sequence[int], events: Sequence[Any], chunk: Messages) -> list[int]:
     """Add the columns of decoded events to the parts of their model; returns the indices of those in doubt."""
+    if not events:
+        return []
     in_doubt: list[int] = []
-    block = fast.block(events, now) if events else None
-    if block is None:
-        doubtful = set(fast.doubtful(events)) if events else set()
+    batch = fast.batch(chunk.partition, events, chunk.time)
+    if batch is None:
+        doubtful = set(fast.doubtful(events))
         in_doubt = [indices[place] for place in doubtful]
         indices = [index for place, index in enumerate(indices) if place not in doubtful]
         certain = [event for place, event in enumerate(events) if place not in doubtful]
-        block = fast.block(certain, now) if certain else None
-    if block is not None:
-        parts.setdefault(fast.layout.model, []).append((indices, block))
+        batch = fast.batch(chunk.partition, certain, chunk.time) if certain else None
+    if batch is not None:
+        parts.setdefault(batch.model, []).append((indices, batch))
     return in_doubt

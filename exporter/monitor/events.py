@@ -6,7 +6,7 @@ column needs no mask. A category is a code into its schema's vocabulary or one o
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -84,6 +84,39 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.time)
+
+    def take(self, rows: NDArray[np.intp]) -> "Batch":
+        """The rows of these indices, in their order."""
+        return replace(
+            self,
+            version=self.version[rows],
+            time=self.time[rows],
+            numeric=self.numeric[rows],
+            codes=self.codes[rows],
+            latency_s=self.latency_s[rows],
+            error=self.error[rows],
+            raw=None if self.raw is None else [self.raw[i] for i in rows.tolist()],
+        )
+
+
+def join(batches: Sequence[Batch]) -> Batch:
+    """All rows of some batches of one model and partition."""
+    first = batches[0]
+    if len(batches) == 1:
+        return first
+    versions = tuple(dict.fromkeys(name for batch in batches for name in batch.versions))
+    number = {name: i for i, name in enumerate(versions)}
+    return replace(
+        first,
+        versions=versions,
+        version=np.concatenate([np.array([number[name] for name in one.versions])[one.version] for one in batches]),
+        time=np.concatenate([batch.time for batch in batches]),
+        numeric=np.concatenate([batch.numeric for batch in batches]),
+        codes=np.concatenate([batch.codes for batch in batches]),
+        latency_s=np.concatenate([batch.latency_s for batch in batches]),
+        error=np.concatenate([batch.error for batch in batches]),
+        raw=None if first.raw is None else [row for batch in batches for row in batch.raw or ()],
+    )
 
 
 @dataclass(frozen=True, slots=True)
