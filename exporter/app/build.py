@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from exporter.ingest import tables
-from exporter.ingest.file import FORMATS
 from exporter.ingest.source import Cells, Table
 from exporter.monitor import reference
 from exporter.monitor.events import PREDICTION, SCORE, FeatureKey
@@ -37,7 +36,7 @@ def build_reference(
 ) -> Reference:
     """Read a table and build. `progress` is told the rows read so far. Raises BadReference or Unavailable."""
     cells = _read(tables.read(path), progress)
-    file_format = FORMATS[path.suffix.lower()]
+    file_format = tables.format_of(path)
     columns = _native(choice.columns, cells) if file_format == "jsonl" else choice.columns
     if file_format == "csv":  # its cells are texts, whatever they mean; other formats know a text from a number
         cells = {name: tables.typed(cells[name], categorical=name in choice.categorical) for name in cells}

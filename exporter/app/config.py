@@ -18,6 +18,7 @@ from msgspec import Meta
 
 from exporter.catalog import metrics, thresholds
 from exporter.ingest.fields import Fields, remap
+from exporter.ingest.tables import FORMATS, Format
 from exporter.monitor.events import ErrorReasons
 from exporter.monitor.panes import sliding_window
 from exporter.monitor.settings import ModelSettings
@@ -94,7 +95,7 @@ class FileConfig(_EventSource, frozen=True, forbid_unknown_fields=True, kw_only=
     """A file of events, or a table of predictions of one model."""
 
     path: str
-    format: Literal["jsonl", "csv", "parquet"] | None = None
+    format: Format | None = None
     follow: bool = False
 
 
@@ -253,12 +254,12 @@ def _check(config: Config) -> None:
 
 def _check_file(source: FileConfig, key: str, models: list[str]) -> None:
     suffix = Path(source.path).suffix
-    if source.format is None and suffix not in (".jsonl", ".ndjson", ".csv", ".parquet"):
+    told = FORMATS.get(suffix)
+    if source.format is None and told is None:
         raise _Wrong(f"{key}.format: jsonl, csv or parquet expected, as {suffix or 'no ending'!r} does not tell")
-    table = source.format in ("csv", "parquet") or (source.format is None and suffix in (".csv", ".parquet"))
-    if table and source.model not in models:
+    if (source.format or told) != "jsonl" and source.model not in models:
         raise _Wrong(f"{key}.model: a table needs one of the configured models, found {source.model!r}")
-    if (source.format == "parquet" or suffix == ".parquet") and source.follow:
+    if "parquet" in (source.format, told) and source.follow:
         raise _Wrong(f"{key}.follow: a Parquet file cannot be followed")
 
 

@@ -18,6 +18,7 @@ from exporter.app.clock import LiveSurroundings
 from exporter.app.runtime import Feed, Runtime
 from exporter.ingest.native import NativeCodec
 from exporter.ingest.source import Messages, Positions, Sink, Surroundings
+from exporter.ingest.tables import number_or_text
 from exporter.monitor import reference
 from exporter.monitor.fleet import Fleet
 from exporter.monitor.panes import sliding_window
@@ -96,13 +97,8 @@ def demo_events() -> Iterator[bytes]:
             yield json.dumps(event).encode()
 
 
-def _value(text: str) -> float | bool | str:
-    if text in ("True", "False"):
-        return text == "True"
-    try:
-        return float(text)
-    except ValueError:
-        return text
+def _value(text: str) -> object:
+    return text == "True" if text in ("True", "False") else number_or_text(text)
 
 
 def _data(name: str) -> Traversable:

@@ -99,7 +99,7 @@ class Replay:
 
     def _decoded(self, path: Path, fleet: Fleet) -> Iterator[tuple[Decoded, Table | None]]:
         version = self.reference.version
-        if path.suffix in (".jsonl", ".ndjson"):
+        if tables.format_of(path) == "jsonl":
             if self.window.column is not None:
                 raise Unavailable(f"{path}: windows by column need a table (CSV or Parquet)")
             native = NativeCodec(fleet, "replay", default_model=self.reference.model)

@@ -16,12 +16,12 @@ from exporter.app.config import (
 from exporter.app.http import Access
 from exporter.app.references import load_all
 from exporter.app.runtime import Feed, Runtime
-from exporter.ingest.file import FORMATS, FileSource
+from exporter.ingest.file import FileSource
 from exporter.ingest.http import HttpSource
 from exporter.ingest.lenient import UNKNOWN_VERSION
 from exporter.ingest.native import NativeCodec
 from exporter.ingest.source import Codec, Source
-from exporter.ingest.tables import TableCodec
+from exporter.ingest.tables import TableCodec, format_of
 from exporter.monitor.fleet import Fleet
 from exporter.monitor.reference import Columns, Reference
 
@@ -83,14 +83,14 @@ def _token(path: str | None, key: str, base: Path) -> str | None:
 
 def _file(fleet: Fleet, name: str, source: FileConfig, base: Path, surroundings: LiveSurroundings) -> Feed:
     path = base / source.path
-    file_format = source.format or FORMATS[path.suffix]
+    file_format = source.format or format_of(path)
     reader: Source = FileSource(name, path, file_format, surroundings, follow=source.follow)
     if file_format == "jsonl":
         return Feed(reader, _native(fleet, name, source, event_time=True))
     model = next(settings for settings in fleet.models if settings.name == source.model)
-    references = fleet.references(model.name)
-    columns = references[0].columns if references else Columns()
-    version = model.version or (references[0].version if references else UNKNOWN_VERSION)
+    reference = fleet.default_reference(model.name)
+    columns = Columns() if reference is None else reference.columns
+    version = fleet.expected_version(model.name) or UNKNOWN_VERSION
     return Feed(reader, TableCodec(fleet, name, model.name, version, columns))
 
 

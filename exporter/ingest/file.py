@@ -14,10 +14,7 @@ from typing import BinaryIO, Literal
 from exporter.ingest import tables
 from exporter.ingest.lenient import MESSAGE_LIMIT_BYTES
 from exporter.ingest.source import Chunk, Messages, Positions, Sink, Surroundings, Table, Unavailable
-
-Format = Literal["jsonl", "csv", "parquet"]
-
-FORMATS: dict[str, Format] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet"}
+from exporter.ingest.tables import Format
 
 LINES_AT_ONCE = 500
 POLL_S = 0.5
@@ -94,7 +91,7 @@ class FileSource:
 
     async def _run_parquet(self, sink: Sink) -> None:
         self._trouble = None
-        rows = tables.read(self._path)
+        rows = tables.read(self._path, self._format)
         while (table := await self._surroundings.in_thread(_next, rows)) is not None:
             await sink(Table(self.partition, table.columns, table.rows, self._surroundings.now()))
 

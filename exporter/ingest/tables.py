@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -33,6 +33,11 @@ from exporter.monitor.events import (
 from exporter.monitor.fleet import Fleet
 from exporter.monitor.reference import Columns, as_number, is_mostly_numeric
 from exporter.stats import Floats
+
+Format = Literal["csv", "parquet", "jsonl"]
+
+FORMATS: dict[str, Format] = {".csv": "csv", ".parquet": "parquet", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+"""What the ending of a file's name says of its format."""
 
 MISSING_TEXTS = frozenset({"", "NaN", "nan", "NA", "N/A", "null", "NULL"})
 ROWS_AT_ONCE = 4096
@@ -103,15 +108,21 @@ def column_of(name: FeatureKey, columns: Columns) -> str:
     return name.name
 
 
-def read(path: Path) -> Iterator[Table]:
-    """All rows of a CSV, Parquet or JSONL file, a few thousand at a time; nested JSONL features become columns.
+def format_of(path: Path) -> Format:
+    """The format that the ending of a file's name tells. Raises Unavailable, naming the file."""
+    file_format = FORMATS.get(path.suffix.lower())
+    if file_format is None:
+        raise Unavailable(f"{path}: unknown format {path.suffix or '(none)'}; expected {', '.join(FORMATS)}")
+    return file_format
 
-    Raises Unavailable, naming the file, when it cannot be read.
+
+def read(path: Path, file_format: Format | None = None) -> Iterator[Table]:
+    """All rows of a file, a few thousand at a time (of JSONL all at once, as its features become columns).
+
+    Without `file_format` the name's ending tells. Raises Unavailable, naming the file, when it cannot be read.
     """
-    readers = {".csv": _read_csv, ".parquet": _read_parquet, ".jsonl": _read_jsonl, ".ndjson": _read_jsonl}
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise Unavailable(f"{path}: unknown format {path.suffix or '(none)'}; expected {', '.join(readers)}")
+    readers = {"csv": _read_csv, "parquet": _read_parquet, "jsonl": _read_jsonl}
+    reader = readers[file_format or format_of(path)]
     try:
         yield from reader(path)
     except OSError as error:

@@ -53,11 +53,9 @@ class Fleet:
         """Changes when a model's schema does: codecs made before must be made anew."""
         for model in self._models.values():
             # The expected version is watched from the start: its series exist at 0 before the first event.
-            expected = {model.settings.version}
-            if model.settings.version is None and model.references:
-                expected = {max(model.references, key=lambda reference: reference.created).version}
-            for version in expected - {None}:
-                model.open(str(version), 0.0)
+            version = model.expected_version
+            if version is not None:
+                model.open(version, 0.0)
 
     # ---- what codecs need ------------------------------------------------------------------------------------------
 
@@ -79,6 +77,14 @@ class Fleet:
     def references(self, model: str) -> tuple[Reference, ...]:
         """The references of a configured model."""
         return self._models[model].references
+
+    def default_reference(self, model: str) -> Reference | None:
+        """The reference of a configured model's versions that have none of their own."""
+        return self._models[model].default_reference
+
+    def expected_version(self, model: str) -> str | None:
+        """The version of a configured model that is watched from the start."""
+        return self._models[model].expected_version
 
     # ---- events in -------------------------------------------------------------------------------------------------
 

@@ -129,13 +129,25 @@ class ModelState:
         self.watermarks = Watermarks(settings.window)
         self.versions: dict[str, VersionState] = {}
 
+    @property
+    def default_reference(self) -> Reference | None:
+        """The reference of versions without one: the configured version's, else the newest."""
+        return self._newest(self.settings.version) or self._newest()
+
+    @property
+    def expected_version(self) -> str | None:
+        """The version to watch from the start: the configured one, else that of the default reference."""
+        default = self.default_reference
+        return self.settings.version or (None if default is None else default.version)
+
     def reference_for(self, version: str) -> Reference | None:
-        """The version's own reference, else the default one: of the configured version, else the newest."""
-        if not self.references:
-            return None
-        own = [reference for reference in self.references if reference.version == version]
-        default = [reference for reference in self.references if reference.version == self.settings.version]
-        return max(own or default or self.references, key=lambda reference: reference.created)
+        """The version's own reference, else the default one."""
+        return self._newest(version) or self.default_reference
+
+    def _newest(self, version: str | None = None) -> Reference | None:
+        """The newest reference, of a version if one is given."""
+        of_version = (one for one in self.references if version in (None, one.version))
+        return max(of_version, key=lambda reference: reference.created, default=None)
 
     def open(self, version: str, now: float) -> VersionState | None:
         """The state of a version; a new one needs a place. None when all places are taken by versions in use."""

@@ -74,6 +74,13 @@ def read(path: Path) -> dict[str, list[object]]:
     return read
 
 
+def test_a_format_that_is_given_counts_for_more_than_the_name(tmp_path: Path):
+    path = tmp_path / "export.parquet.2026-11-23"
+    path.write_bytes(b"x\n1\n")
+    (table,) = tables.read(path, "csv")
+    assert table.columns == {"x": ["1"]}
+
+
 class TestCsv:
     def test_quoted_cells_may_hold_anything_even_where_a_table_is_cut(self, tmp_path: Path):
         path = tmp_path / "t.csv"

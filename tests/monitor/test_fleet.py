@@ -492,3 +492,14 @@ def test_a_state_of_another_make_is_refused():
 
     with pytest.raises(ValueError, match="state 1 expected, found 99"):
         a_fleet(a_reference()).load(state | {"state": 99})
+
+
+def test_versions_without_a_reference_get_that_of_the_configured_version_or_else_the_newest():
+    old, new = (a_reference(version=version, created=NOW + i) for i, version in enumerate(("1", "2")))
+
+    for references in ([old, new], [new, old]):
+        for configured, default, expected in (("1", old, "1"), (None, new, "2"), ("3", new, "3")):
+            fleet = Fleet([ModelSettings(MODEL, version=configured)], {MODEL: references})
+            assert (fleet.default_reference(MODEL), fleet.expected_version(MODEL)) == (default, expected)
+    nothing = Fleet([ModelSettings(MODEL)])
+    assert (nothing.default_reference(MODEL), nothing.expected_version(MODEL)) == (None, None)
