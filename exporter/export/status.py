@@ -131,7 +131,7 @@ def _model(view: ModelView, points: Sequence[Point], rate_per_s: float | None) -
             "features_drifted": [point.features_drifted for point in points],
         },
         "features_drifted": sum(view.drifted),
-        "features_evaluated": 0 if readout is None or view.catching_up else int(np.isfinite(readout.psi).sum()),
+        "features_evaluated": int(view.judged.sum()),
         "features": [] if readout is None else _features(view, readout, points),
     }
 

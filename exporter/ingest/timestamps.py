@@ -14,7 +14,7 @@ _EARLIEST, _LATEST = 0.0, 253_402_300_800.0  # 1970 to 9999: before the epoch no
 
 _WIDTHS = (20, 22, 23, 24, 25, 26, 27)  # whole seconds, or 1 to 6 decimals
 _DIGITS = np.array([11, 12, 14, 15, 17, 18, 20, 21, 22, 23, 24, 25])
-_SAME = np.array([*range(11), 13, 16, 19])
+_SAME = np.array([*range(11), 13, 16, 19, -1])  # the day and the marks
 _LARGEST = np.array([2, 9, 5, 9, 5, 9, 9, 9, 9, 9, 9, 9], np.uint8)
 _HOURS = np.array([10, 1], np.uint8)
 _MICROSECONDS = np.array([36e9, 3.6e9, 6e8, 6e7, 1e7, 1e6, 1e5, 1e4, 1e3, 1e2, 1e1, 1e0])
@@ -56,7 +56,9 @@ def _of_one_day_s(texts: Sequence[str]) -> Floats | None:
     """
     first, width = texts[0], len(texts[0])
     decimals = max(width - 21, 0)
-    if width not in _WIDTHS or first[10:11] + first[13:17:3] + first[-1] != "T::Z" or set(map(len, texts)) != {width}:
+    if width not in _WIDTHS or set(map(len, texts)) != {width}:
+        return None
+    if first[10] + first[13] + first[16] + first[19] + first[-1] != ("T::.Z" if decimals else "T::ZZ"):
         return None
     midnight = epoch_s(f"{first[:10]}T00:00:00Z")
     text = "".join(texts)
@@ -64,8 +66,8 @@ def _of_one_day_s(texts: Sequence[str]) -> Floats | None:
         return None
     grid = np.frombuffer(text.encode(), np.uint8).reshape(-1, width)
     digits = grid[:, _DIGITS[: 6 + decimals]] - ord("0")
-    same = grid[:, _SAME if decimals else _SAME[:-1]]
-    if (same != same[0]).any() or grid[0, -1 if not decimals else 19] not in b".Z" or (grid[:, -1] != ord("Z")).any():
+    same = grid[:, _SAME]
+    if (same != same[0]).any():
         return None
     if (digits > _LARGEST[: 6 + decimals]).any() or (digits[:, :2] @ _HOURS > 23).any():
         return None

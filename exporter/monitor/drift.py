@@ -19,7 +19,7 @@ from exporter.monitor.events import NO_ERROR, Rows, Schema
 from exporter.monitor.plan import FAULTS, Bin, FeaturePlan, plan_feature, sum_by
 from exporter.monitor.reference import Numeric, Reference
 from exporter.monitor.settings import ModelSettings
-from exporter.stats import Counts, Floats, distances, significance
+from exporter.stats import Counts, Floats, distances, significance, sizes
 
 _FAULT_Z = 3.29  # two-sided 99.9 %
 _BEYOND_EXTREMES = 9.23  # 99.9 % quantile of Gamma(2)
@@ -89,10 +89,19 @@ class DriftTracker:
         known = self._series.get(metric.name)
         if known is None:
             known = self._series[metric.name] = tuple(
-                metric.series(**self._labels, reference=self.reference.id, **_names(plan), bin=exported.label)
+                metric.series(**self.labels(plan), reference=self.reference.id, bin=exported.label)
                 for plan, exported in self.bins
             )
         return known
+
+    def labels(self, plan: FeaturePlan) -> dict[str, str]:
+        """What names a feature among all series."""
+        return {
+            "model": self.settings.name,
+            "version": self.version,
+            "kind": plan.key.kind,
+            "feature": plan.key.name,
+        }
 
     def feature_series(self, metric: Metric) -> tuple[Series, ...]:
         """The series of `metric` for each of `features`."""
@@ -101,7 +110,7 @@ class DriftTracker:
             extra = {metrics.WINDOW: self.settings.window.label, metrics.REFERENCE: self.reference.id}
             labels = {label.name: value for label, value in extra.items() if label in metric.labels}
             known = self._series[metric.name] = tuple(
-                metric.series(**self._labels, **_names(plan), **labels) for plan in self.features
+                metric.series(**self.labels(plan), **labels) for plan in self.features
             )
         return known
 
@@ -118,7 +127,7 @@ class DriftTracker:
     @cached_property
     def live_bins(self) -> Counts:
         """Number of live bins a feature."""
-        return np.diff(np.append(self.live_starts, len(self.live)))
+        return sizes(self.live_starts, len(self.live))
 
     @cached_property
     def live_reference(self) -> Counts:
@@ -219,13 +228,9 @@ class DriftTracker:
         )
 
     @cached_property
-    def _labels(self) -> dict[str, str]:
-        return {"model": self.settings.name, "version": self.version}
-
-    @cached_property
     def _fault_series(self) -> tuple[Series, ...]:
         return tuple(
-            metrics.INVALID_VALUES.series(**self._labels, **_names(plan), reason=reason)
+            metrics.INVALID_VALUES.series(**self.labels(plan), reason=reason)
             for plan in self.features
             for reason in FAULTS
         )
@@ -342,10 +347,6 @@ def read(tracker: DriftTracker, counts: Counts) -> DriftReadout:
         ks_critical=ks_critical,
         drifted=drifted,
     )
-
-
-def _names(plan: FeaturePlan) -> dict[str, str]:
-    return {"kind": plan.key.kind, "feature": plan.key.name}
 
 
 def _starts(widths: list[int]) -> Counts:

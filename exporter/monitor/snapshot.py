@@ -12,13 +12,13 @@ from itertools import pairwise
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from exporter.catalog import metrics
 from exporter.catalog.metric import Metric, Sample
 from exporter.monitor import freshness
 from exporter.monitor.drift import DriftReadout, DriftTracker, read
 from exporter.monitor.feed import SourceFeed
-from exporter.monitor.plan import FeaturePlan
 from exporter.monitor.reference import Reference
 from exporter.monitor.settings import ModelSettings
 from exporter.monitor.traffic import TrafficReadout, TrafficTracker
@@ -87,6 +87,12 @@ class ModelView:
         if readout is None:
             return ()
         return [bool(value) and not self.catching_up for value in readout.drifted]
+
+    @cached_property
+    def judged(self) -> NDArray[np.bool_]:
+        """Which features have a verdict."""
+        readout = self.drift_readout
+        return np.zeros(0, np.bool_) if readout is None else np.isfinite(readout.psi) & (not self.catching_up)
 
     @cached_property
     def feature_states(self) -> Sequence[State]:
@@ -172,10 +178,8 @@ class ModelView:
             state = metrics.FEATURE_STATE.series(**labels, kind="output", feature="prediction", state=self.state)
             yield state(1)
             return
-        readout = self.drift_readout
-        evaluated = 0 if readout is None or self.catching_up else int(np.isfinite(readout.psi).sum())
         yield metrics.FEATURES_DRIFTED.sample(sum(self.drifted), **labels, window=settings.window.label)
-        yield metrics.FEATURES_EVALUATED.sample(evaluated, **labels, window=settings.window.label)
+        yield metrics.FEATURES_EVALUATED.sample(int(self.judged.sum()), **labels, window=settings.window.label)
 
     def _score_samples(self, readout: DriftReadout) -> Iterator[Sample]:
         yield from self._values(metrics.WINDOW_SAMPLES, readout.n)
@@ -189,11 +193,10 @@ class ModelView:
             (metrics.DRIFT_PVALUE, readout.p_value),
         ):
             yield from self._values(metric, values)
-        judged = np.isfinite(readout.psi) & (not self.catching_up)
-        yield from self._values(metrics.DRIFTED, np.where(judged, np.array(self.drifted, np.float64), np.nan))
+        yield from self._values(metrics.DRIFTED, np.where(self.judged, np.array(self.drifted, np.float64), np.nan))
         yield from self._values(metrics.DRIFT_THRESHOLD, readout.tracker.thresholds)
         for plan, state in zip(readout.tracker.features, self.feature_states, strict=True):
-            yield metrics.FEATURE_STATE.sample(1, **self._labels(plan), state=state)
+            yield metrics.FEATURE_STATE.sample(1, **readout.tracker.labels(plan), state=state)
         tracker, alpha = readout.tracker, self.settings.alpha
         critical = significance.chi2_critical(alpha, tracker.live_bins)
         yield from self._values(metrics.REFERENCE_SAMPLES, tracker.reference_n)
@@ -205,14 +208,6 @@ class ModelView:
         for one, value in zip(series, values.tolist(), strict=True):
             if not math.isnan(value):
                 yield Sample(one, value)
-
-    def _labels(self, plan: FeaturePlan) -> dict[str, str]:
-        return {
-            "model": self.settings.name,
-            "version": self.version,
-            "kind": plan.key.kind,
-            "feature": plan.key.name,
-        }
 
 
 @dataclass(frozen=True)

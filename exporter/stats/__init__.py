@@ -11,3 +11,8 @@ from numpy.typing import NDArray
 
 Floats: TypeAlias = NDArray[np.float64]
 Counts: TypeAlias = NDArray[np.int64]
+
+
+def sizes(starts: Counts, length: int) -> Counts:
+    """How many elements of a flat array of this length each feature has."""
+    return np.diff(np.append(starts, length))

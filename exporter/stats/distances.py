@@ -5,14 +5,14 @@ No current data gives NaN, never 0: a caller must turn it into an absent value.
 
 import numpy as np
 
-from exporter.stats import Counts, Floats
+from exporter.stats import Counts, Floats, sizes
 
 
 def smoothed(counts: Counts, starts: Counts) -> Floats:
     """Jeffreys-smoothed shares (count + 1/2) / (N + B/2): cancels the second-order bias of PSI and is never 0."""
-    sizes = np.diff(np.append(starts, len(counts)))
-    totals = np.add.reduceat(counts, starts) + sizes / 2
-    return (counts + 0.5) / np.repeat(totals, sizes)
+    each = sizes(starts, len(counts))
+    totals = np.add.reduceat(counts, starts) + each / 2
+    return (counts + 0.5) / np.repeat(totals, each)
 
 
 def psi(reference: Floats, current: Floats, starts: Counts) -> Floats:
@@ -43,17 +43,17 @@ def ks(reference: Floats, current: Counts, starts: Counts) -> tuple[Floats, Floa
     within = np.maximum(f - g_before, g - f_before)
     # Even cells lie between knots. Where one of the two samples has nothing there, this is a gap at an end of the cell,
     # which `lower` has seen.
-    position = np.arange(len(f)) - np.repeat(starts, np.diff(np.append(starts, len(f))))
+    position = np.arange(len(f)) - np.repeat(starts, sizes(starts, len(f)))
     between = position % 2 == 0
     return lower, np.maximum(lower, np.maximum.reduceat(np.where(between, within, 0.0), starts))
 
 
 def cdf(counts: Counts, starts: Counts) -> Floats:
     """Distribution function at the end of each cell, each feature ending at 1 (NaN for a feature without data)."""
-    sizes = np.diff(np.append(starts, len(counts)))
+    each = sizes(starts, len(counts))
     running = np.cumsum(counts)
     before = running[starts] - counts[starts]
     totals = np.add.reduceat(counts, starts)
     with np.errstate(invalid="ignore", divide="ignore"):
-        shares: Floats = (running - np.repeat(before, sizes)) / np.repeat(totals, sizes)
+        shares: Floats = (running - np.repeat(before, each)) / np.repeat(totals, each)
     return shares

@@ -8,7 +8,7 @@ All arguments broadcast; a feature with fewer than two live bins or without data
 import numpy as np
 from scipy import special
 
-from exporter.stats import Counts, Floats
+from exporter.stats import Counts, Floats, sizes
 
 
 def psi_scale(n: Counts, m: Counts) -> Floats:
@@ -44,17 +44,17 @@ def p_above(psi: Floats, threshold: Floats | float, c: Floats, live_bins: Counts
 
 def pearson_p(reference: Counts, current: Counts, starts: Counts) -> Floats:
     """P-value of "no change at all": two-sample Pearson chi-square on raw counts, accurate in the tail."""
-    sizes = np.diff(np.append(starts, len(reference)))
+    each = sizes(starts, len(reference))
     n, m = np.add.reduceat(reference, starts), np.add.reduceat(current, starts)
     with np.errstate(invalid="ignore", divide="ignore"):
-        total = np.repeat(n + m, sizes)
+        total = np.repeat(n + m, each)
         pooled = (reference + current) / total
-        terms = (reference / np.repeat(n, sizes) - current / np.repeat(m, sizes)) ** 2 / pooled
+        terms = (reference / np.repeat(n, each) - current / np.repeat(m, each)) ** 2 / pooled
         x2 = np.add.reduceat(np.where(pooled > 0, terms, 0.0), starts) / psi_scale(n, m)
     # A bin that is empty in both samples tests nothing.
     df = np.add.reduceat((reference + current > 0).astype(np.int64), starts) - 1.0
     p = np.where(df > 0, special.chdtrc(np.maximum(df, 1.0), x2), 1.0)
-    return np.where(m > 0, _testable(p, sizes), np.nan)
+    return np.where(m > 0, _testable(p, each), np.nan)
 
 
 def ks_critical(n: Counts, m: Counts, alpha: float) -> Floats:
