@@ -231,10 +231,13 @@ def replay(
 def check_config(path: Path, output_format: str) -> None:
     """Check a configuration and its references, and count the series each model will export."""
     from exporter.app import tables  # noqa: PLC0415
-    from exporter.app.setup import access, build_fleet  # noqa: PLC0415
+    from exporter.app.setup import access, build_fleet, kafka_connection  # noqa: PLC0415
 
     loaded = configuration.load(path)
     access(loaded, path.parent)
+    for source in loaded.sources:
+        if isinstance(source, configuration.KafkaConfig):
+            kafka_connection(source, path.parent)
     fleet = build_fleet(loaded, path.parent)
     counts = _series(fleet.tick(0.0).models)
     total = sum(counts.values())
@@ -268,6 +271,8 @@ def _log(level: int = logging.INFO) -> None:
     logging.basicConfig(
         level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", datefmt="%Y-%m-%dT%H:%M:%S%z"
     )
+    for library in ("kafka", "librdkafka"):  # what goes wrong is told by us, once a minute instead of at each attempt
+        logging.getLogger(library).setLevel(logging.CRITICAL)
 
 
 def _listen(text: str) -> Listen:

@@ -2,14 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
 class LiveSurroundings:
-    """Implements ingest.source.Surroundings."""
+    """Implements ingest.source.Surroundings; belongs to the event loop in which it is first asked to wait."""
+
+    _loop: asyncio.AbstractEventLoop
 
     def now(self) -> float:
         """Wall clock, epoch seconds."""
@@ -24,5 +26,19 @@ class LiveSurroundings:
         await asyncio.Event().wait()
 
     async def in_thread(self, call: Callable[..., T], *arguments: Any) -> T:
-        """The result of a call that may block."""
-        return await asyncio.to_thread(call, *arguments)
+        """The result of a call that may block. Cancelled, it waits for its end: nobody else may use its objects yet."""
+        self._loop = asyncio.get_running_loop()
+        calling = asyncio.ensure_future(asyncio.to_thread(call, *arguments))
+        try:
+            return await asyncio.shield(calling)
+        except asyncio.CancelledError:
+            await asyncio.wait([calling])
+            raise
+
+    def from_thread(self, call: Callable[[], Awaitable[T]]) -> T:
+        """The result of work that belongs to the event loop, asked for from another thread."""
+
+        async def work() -> T:
+            return await call()
+
+        return asyncio.run_coroutine_threadsafe(work(), self._loop).result()

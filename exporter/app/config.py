@@ -6,7 +6,7 @@ The Structs are the schema. Nothing is guessed: an unknown key, a wrong unit or 
 import difflib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +17,7 @@ import yaml
 from msgspec import Meta
 
 from exporter.catalog import metrics, thresholds
+from exporter.ingest.envelopes import HEADERS
 from exporter.ingest.fields import Fields, remap
 from exporter.ingest.tables import FORMATS, Format
 from exporter.monitor.events import ErrorReasons
@@ -99,7 +100,60 @@ class FileConfig(_EventSource, frozen=True, forbid_unknown_fields=True, kw_only=
     follow: bool = False
 
 
-SourceConfig: TypeAlias = HttpConfig | FileConfig
+class TlsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """TLS; without `ca_file` the system's certificates are trusted."""
+
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    key_password_file: str | None = None
+    check_hostname: bool = True
+
+
+class SaslConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """SASL: user name and password, or a token that is read again whenever one is needed."""
+
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"]
+    username: str | None = None
+    password: str | None = None
+    password_file: str | None = None
+    token_file: str | None = None
+
+
+class ShareConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Static ownership: partition p is this member's if p mod `of` is `member`. Of a pod's name the ending counts."""
+
+    member: Annotated[int, Meta(ge=0)] | Annotated[str, Meta(pattern=r"^(.*-)?\d{1,6}$")]
+    of: Positive
+
+    @property
+    def number(self) -> int:
+        """The member as a number."""
+        return int(str(self.member).rpartition("-")[2])
+
+
+class KafkaConfig(_EventSource, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="type", tag="kafka"):
+    """Topics of predictions and of labels; a consumer group, unless `partitions` says which are this member's."""
+
+    bootstrap_servers: Annotated[list[Name], Meta(min_length=1)]
+    topics: list[Name] = []
+    label_topics: list[Name] = []
+    group_id: Name | None = None
+    partitions: ShareConfig | None = None
+    client: Literal["auto", "kafka-python", "confluent"] = "auto"
+    auto_offset_reset: Literal["earliest", "latest"] = "earliest"
+    tls: TlsConfig | None = None
+    sasl: SaslConfig | None = None
+    headers: dict[str, Name] = {}
+
+
+SourceConfig: TypeAlias = HttpConfig | FileConfig | KafkaConfig
+
+
+class StateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where state is kept over restarts: a folder of this process's own."""
+
+    path: Annotated[str, Meta(min_length=1)]
 
 
 class Auth(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -115,6 +169,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     listen: str = f"0.0.0.0:{PORT}"
     tick: Duration = f"{thresholds.TICK_S.count}s"
     insecure: bool = False
+    state: StateConfig | None = None
     auth: Auth = Auth()
     series_limit: Positive = thresholds.SERIES_LIMIT.count
     models: list[ModelConfig] = []
@@ -246,6 +301,8 @@ def _check(config: Config) -> None:
             raise _Wrong(f"{key}.fields.{error}") from None
         if isinstance(source, FileConfig):
             _check_file(source, key, names)
+        if isinstance(source, KafkaConfig):
+            _check_kafka(source, key, config.models)
         if source.model is not None and source.model not in names:
             raise _Wrong(f"{key}.model: one of the configured models expected, found {source.model!r}")
     if sum(isinstance(source, HttpConfig) for source in config.sources) > 1:
@@ -261,6 +318,29 @@ def _check_file(source: FileConfig, key: str, models: list[str]) -> None:
         raise _Wrong(f"{key}.model: a table needs one of the configured models, found {source.model!r}")
     if "parquet" in (source.format, told) and source.follow:
         raise _Wrong(f"{key}.follow: a Parquet file cannot be followed")
+
+
+def _check_kafka(source: KafkaConfig, key: str, models: Sequence[ModelConfig]) -> None:
+    if not (source.topics or source.label_topics):
+        raise _Wrong(f"{key}.topics: at least one topic expected")
+    for name in source.headers:
+        if name not in HEADERS:
+            raise _Wrong(f"{key}.headers.{name}: unknown; expected one of {', '.join(HEADERS)}")
+    share, sasl = source.partitions, source.sasl
+    if share is not None and share.number >= share.of:
+        raise _Wrong(f"{key}.partitions.member: less than {share.of} expected, found {share.member}")
+    if share is None or share.of > 1:
+        for place, model in enumerate(models):
+            if model.learn is not None:
+                how = "partitions: {member: 0, of: 1}, or a reference built from training data"
+                raise _Wrong(f"models[{place}].learn: each member of {key} would learn another reference; use {how}")
+    if sasl is None:
+        return
+    if sasl.mechanism == "OAUTHBEARER":
+        if sasl.token_file is None:
+            raise _Wrong(f"{key}.sasl.token_file: expected for OAUTHBEARER")
+    elif sasl.username is None or (sasl.password is None) == (sasl.password_file is None):
+        raise _Wrong(f"{key}.sasl: username and one of password and password_file expected for {sasl.mechanism}")
 
 
 def _duration(duration: Duration, key: str) -> float:
@@ -298,7 +378,8 @@ def _readable(error: msgspec.ValidationError) -> str:
 
 
 def _all_keys() -> list[str]:
-    sections = (Config, Auth, ModelConfig, Thresholds, FeatureThresholds, HttpConfig, FileConfig)
+    of_config = (Config, StateConfig, Auth, ModelConfig, Thresholds, FeatureThresholds)
+    sections = (*of_config, HttpConfig, FileConfig, KafkaConfig, TlsConfig, SaslConfig, ShareConfig)
     return sorted({name for section in sections for name in section.__struct_fields__})
 
 

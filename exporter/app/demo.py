@@ -21,6 +21,7 @@ from exporter.ingest.source import Messages, Positions, Sink, Surroundings
 from exporter.ingest.tables import number_or_text
 from exporter.monitor import reference
 from exporter.monitor.fleet import Fleet
+from exporter.monitor.health import SourceHealth
 from exporter.monitor.panes import sliding_window
 from exporter.monitor.settings import ModelSettings
 
@@ -53,9 +54,16 @@ class DemoSource:
                 sent = due
             await self._surroundings.sleep(_BEAT_S)
 
+    async def commit(self, positions: Positions) -> None:
+        """A recording need not be told."""
+
     def not_ready(self) -> str | None:
         """Always ready."""
         return None
+
+    def health(self) -> SourceHealth:
+        """A demo starts at the beginning."""
+        return SourceHealth("at_most_once")
 
 
 def demo_runtime(round_s: float = ROUND_S) -> Runtime:

@@ -1,13 +1,14 @@
 """From a snapshot to the bytes that are served, on a worker thread, once a tick."""
 
 import gzip
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
 
 from exporter.export.exposition import ExporterState, ProcessMetrics, render, self_samples
 from exporter.export.status import status
+from exporter.monitor.health import SourceHealth, StateHealth
 from exporter.monitor.history import History
 from exporter.monitor.snapshot import Snapshot
 
@@ -40,17 +41,25 @@ class Renderer:
         self._process = ProcessMetrics()
         self._state = ExporterState(version, started, 0, 0, None, None)
 
-    def render(self, snapshot: Snapshot, not_ready: Sequence[str]) -> Rendered:
-        """Evaluate and render a snapshot."""
+    def render(
+        self,
+        snapshot: Snapshot,
+        sources: Mapping[str, SourceHealth],
+        state: StateHealth | None,
+        not_ready: Sequence[str],
+    ) -> Rendered:
+        """Evaluate and render a snapshot; `state` is None when nothing is kept over a restart."""
         samples, withheld = snapshot.exposed
         self._state = replace(
             self._state,
             series_limit=snapshot.series_limit,
             series_withheld_total=self._state.series_withheld_total + withheld,
         )
-        everything = [*samples, *self_samples(self._state, len(samples))]
+        healths = [sample for source, health in sources.items() for sample in health.samples(source)]
+        kept = () if state is None else state.samples()
+        everything = [*samples, *healths, *self_samples(self._state, len(samples)), *kept]
         self._history.record(snapshot)
-        answer = status(snapshot, self._history, self._state, tick_s=self._tick_s, not_ready=not_ready)
+        answer = status(snapshot, self._history, self._state, sources, state, tick_s=self._tick_s, not_ready=not_ready)
         return Rendered(
             text=_body(render(everything, openmetrics=False) + self._process.render(openmetrics=False)),
             openmetrics=_body(self._process.render(openmetrics=True) + render(everything, openmetrics=True)),

@@ -2,21 +2,28 @@
 
 One event loop owns the fleet, so it needs no lock. A tick copies the counters on the loop (milliseconds) and evaluates,
 renders and compresses them on a worker thread; what is served is always a complete rendering.
+
+Durable before visible: with a state path a tick takes the snapshot, the changed state and the positions of the sources
+in one step, writes the latter two in one transaction, and only then serves the snapshot and lets sources acknowledge.
+So no counter that was seen goes back, not even over a kill -9, and none counts an event twice. While writing fails or
+hangs the exporter goes on measuring and says so; nothing is acknowledged then.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from exporter import __version__
 from exporter.app.rendering import Rendered, Renderer
-from exporter.ingest.source import Chunk, Codec, Receipt, Sink, Source, Unavailable
-from exporter.monitor.events import Decoded
+from exporter.app.state import StateError, Store
+from exporter.ingest.source import Chunk, Codec, Positions, Receipt, Source, Trouble, Unavailable
 from exporter.monitor.fleet import Fleet
+from exporter.monitor.health import SourceHealth, StateHealth
 from exporter.monitor.learner import Learner
 from exporter.monitor.reference import BadReference, Reference
+from exporter.monitor.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +31,10 @@ MISSED_TICKS = 5
 """Ticks that may fail or hang before /healthz says so."""
 
 LOG_EVERY_S = 60.0
-"""A reason for rejecting events is logged at most this often."""
+"""The same trouble, and a reason for rejecting events, is logged at most this often."""
+
+WRITE_TICKS = 2
+"""Ticks that a write of state may take before what is measured is shown without it."""
 
 RESCAN_S = 60.0
 """How often reference files are looked for anew."""
@@ -48,17 +58,29 @@ class Runtime:
         *,
         tick_s: float,
         rescan: Callable[[], dict[str, list[Reference]]] | None = None,
+        store: Store | None = None,
     ) -> None:
-        """`rescan` returns the references that each model's patterns match now; it runs on a worker thread."""
+        """`rescan` returns the references that each model's patterns match now; it runs on a worker thread.
+
+        The fleet has taken over what `store` held.
+        """
         self.fleet = fleet
         self.feeds = tuple(feeds)
         self.tick_s = tick_s
         self._rescan = rescan
+        self._store = store
+        self._positions = {feed.source.name: dict[str, str]() for feed in feeds}
+        self._state: StateHealth | None = None
+        if store is not None:
+            self._state = StateHealth(set_aside=store.set_aside[0] if store.set_aside else None)
+            for source, positions in store.positions.items():
+                self._positions.setdefault(source, {}).update(positions)
+        self._writing: asyncio.Task[bool] | None = None
         self._renderer = Renderer(__version__, started=time.time(), tick_s=tick_s)
         self._last_tick = time.monotonic()
         self._logged: dict[tuple[str, str], float] = {}
         self._failed: dict[str, str] = {}
-        self.rendered: Rendered = self._renderer.render(fleet.tick(time.time()), self.not_ready())
+        self.rendered: Rendered = self._render(fleet.tick(time.time()))
 
     def not_ready(self) -> list[str]:
         """Why traffic should not be relied on yet; empty when ready."""
@@ -73,26 +95,17 @@ class Runtime:
         """Run sources and ticks until cancelled. A source that ends or fails does not end the others."""
         for feed in self.feeds:
             self.fleet.watch(feed.source.name)
-        async with asyncio.TaskGroup() as tasks:
-            for feed in self.feeds:
-                tasks.create_task(self._feed(feed))
-            tasks.create_task(self._tick())
-            if self._rescan is not None:
-                tasks.create_task(self._look_for_references(self._rescan))
-
-    def sink(self, feed: Feed) -> Sink:
-        """Where a source's chunks go: decoded, counted, and accounted for."""
-
-        async def sink(chunk: Chunk) -> Receipt:
-            now = time.time()
-            decoded = feed.codec.decode(chunk)
-            dropped = self.fleet.observe(decoded, now).total()
-            if decoded.rejects:
-                self._log_rejects(feed.source.name, decoded)
-            await asyncio.sleep(0)
-            return Receipt(decoded.events - len(decoded.rejects) - dropped, decoded.rejects, dropped)
-
-        return sink
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for feed in self.feeds:
+                    tasks.create_task(self._feed(feed))
+                tasks.create_task(self._tick())
+                if self._rescan is not None:
+                    tasks.create_task(self._look_for_references(self._rescan))
+        finally:
+            await self.checkpoint()
+            if self._store is not None and self._writing is None:
+                self._store.close()
 
     async def tick_once(self) -> None:
         """Make what is served current."""
@@ -101,10 +114,88 @@ class Runtime:
             await self._adopt_learned(learner)
         for _ in self.fleet.settle():
             await asyncio.sleep(0)
-        snapshot = self.fleet.tick(time.time())
-        self.rendered = await asyncio.to_thread(self._renderer.render, snapshot, self.not_ready())
+        snapshot, acknowledged = await self._save()
+        self.rendered = await asyncio.to_thread(self._render, snapshot)
+        for feed in self.feeds:
+            if acknowledged is not None:
+                await feed.source.commit(acknowledged[feed.source.name])
         self._last_tick = time.monotonic()
         self._renderer.ticked(self._last_tick - started, time.time())
+
+    async def checkpoint(self) -> Mapping[str, Positions] | None:
+        """Make everything counted so far durable; how far that is by source, or None if it failed."""
+        _, positions = await self._save()
+        return positions
+
+    def counted(self, source: str, partition: str, position: str) -> None:
+        """Take note of how far a source's partition is counted."""
+        self._positions[source][partition] = position
+
+    def log_seldom(self, level: int, key: tuple[str, str], message: str, *arguments: object) -> None:
+        """Log, unless the same was logged a moment ago."""
+        now = time.monotonic()
+        last = self._logged.get(key)
+        if last is None or now - last >= LOG_EVERY_S:
+            self._logged[key] = now
+            logger.log(level, message, *arguments)
+
+    def _render(self, snapshot: Snapshot) -> Rendered:
+        sources = {feed.source.name: self._health(feed.source) for feed in self.feeds}
+        return self._renderer.render(snapshot, sources, self._state, self.not_ready())
+
+    def _health(self, source: Source) -> SourceHealth:
+        health = source.health()
+        if source.name in self._failed:
+            health = replace(health, ready=False)
+        # Without a state the counters start at 0, whatever the source could give again.
+        return health if self._store is not None else replace(health, guarantee="at_most_once")
+
+    async def _save(self) -> tuple[Snapshot, Mapping[str, Positions] | None]:
+        """The fleet as it is now, and the positions that are durable with it; None if they are not."""
+        limit_s = WRITE_TICKS * self.tick_s
+        deadline = time.monotonic() + limit_s
+        while self._writing is not None and time.monotonic() < deadline:
+            await asyncio.wait([self._writing], timeout=deadline - time.monotonic())
+        # No await from here to the write: snapshot, state and positions are of one moment.
+        snapshot = self.fleet.tick(time.time())
+        positions = {source: dict(partitions) for source, partitions in self._positions.items()}
+        if self._store is None:
+            return snapshot, positions
+        if self._writing is None:
+            writing = self._writing = asyncio.create_task(self._write(self._store, positions))
+            await asyncio.wait([writing], timeout=limit_s)
+            if writing.done():
+                return snapshot, positions if writing.result() else None
+        self._state_failed(f"a write takes longer than {limit_s:g} s")
+        return snapshot, None
+
+    async def _write(self, store: Store, positions: Mapping[str, Positions]) -> bool:
+        changes = self.fleet.changes()
+        started = time.monotonic()
+        try:
+            await asyncio.to_thread(store.write, changes, positions)
+        except StateError as error:
+            self._state_failed(str(error))
+            return False
+        finally:
+            self._writing = None
+        if self._state is not None:
+            if self._state.trouble is not None:
+                logger.info("state: durable again")
+            self._state = replace(
+                self._state,
+                last_write=time.time(),
+                write_duration_s=time.monotonic() - started,
+                size_bytes=store.bytes,
+                trouble=None,
+            )
+        return True
+
+    def _state_failed(self, trouble: str) -> None:
+        if self._state is not None:
+            failures = self._state.write_failures + 1
+            self._state = replace(self._state, write_failures=failures, trouble=trouble)
+        self.log_seldom(logging.ERROR, ("state", trouble), "state is not durable: %s", trouble)
 
     async def _tick(self) -> None:
         while True:
@@ -118,7 +209,8 @@ class Runtime:
 
     async def _feed(self, feed: Feed) -> None:
         try:
-            await feed.source.run(self.sink(feed), {})
+            name = feed.source.name
+            await feed.source.run(Inlet(self, feed), dict(self._positions[name]))
             logger.info("source %s: end of input", feed.source.name)
         except Unavailable as error:
             logger.error("source %s: %s", feed.source.name, error)  # noqa: TRY400 - the message says it all
@@ -150,10 +242,38 @@ class Runtime:
             except BadReference as error:
                 logger.warning("references unchanged: %s", error)
 
-    def _log_rejects(self, source: str, decoded: Decoded) -> None:
-        now = time.monotonic()
+
+class Inlet:
+    """The sink of one source: chunks are decoded, counted and accounted for in one step."""
+
+    def __init__(self, runtime: Runtime, feed: Feed) -> None:
+        self._runtime = runtime
+        self._source = feed.source.name
+        self._codec = feed.codec
+
+    async def __call__(self, chunk: Chunk) -> Receipt:
+        """Decode and count a chunk."""
+        now = time.time()
+        runtime = self._runtime
+        decoded = self._codec.decode(chunk)
+        dropped = runtime.fleet.observe(decoded, now).total()
+        if chunk.position:
+            runtime.counted(self._source, chunk.partition, chunk.position)
         for reject in decoded.rejects:
-            last = self._logged.get((source, reject.reason))
-            if last is None or now - last >= LOG_EVERY_S:
-                self._logged[source, reject.reason] = now
-                logger.warning("source %s: event rejected, %s: %s", source, reject.reason, reject.detail)
+            key = (self._source, reject.reason)
+            runtime.log_seldom(
+                logging.WARNING, key, "source %s: event rejected, %s: %s", self._source, reject.reason, reject.detail
+            )
+        await asyncio.sleep(0)
+        return Receipt(decoded.events - len(decoded.rejects) - dropped, decoded.rejects, dropped)
+
+    async def checkpoint(self) -> Positions | None:
+        """Make everything counted so far durable; how far that is, or None if it failed."""
+        positions = await self._runtime.checkpoint()
+        return None if positions is None else positions[self._source]
+
+    def report(self, trouble: Trouble) -> None:
+        """Count and log a trouble."""
+        self._runtime.fleet.report(self._source, trouble.reason, lost=trouble.lost, redelivered=trouble.redelivered)
+        key = (self._source, trouble.detail)
+        self._runtime.log_seldom(logging.WARNING, key, "source %s: %s", self._source, trouble.detail)

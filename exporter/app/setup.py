@@ -8,7 +8,10 @@ from exporter.app.config import (
     ConfigError,
     FileConfig,
     HttpConfig,
+    KafkaConfig,
+    SaslConfig,
     SourceConfig,
+    TlsConfig,
     fields_of,
     model_settings,
     seconds,
@@ -16,13 +19,17 @@ from exporter.app.config import (
 from exporter.app.http import Access
 from exporter.app.references import load_all
 from exporter.app.runtime import Feed, Runtime
+from exporter.app.state import Store
+from exporter.ingest.envelopes import HEADERS
 from exporter.ingest.file import FileSource
 from exporter.ingest.http import HttpSource
+from exporter.ingest.kafka import KafkaSource, Share
+from exporter.ingest.kafka_client import Connect, Connection, Sasl, Tls
 from exporter.ingest.lenient import UNKNOWN_VERSION
 from exporter.ingest.native import NativeCodec
-from exporter.ingest.source import Codec, Source
+from exporter.ingest.source import Codec, Source, Unavailable
 from exporter.ingest.tables import TableCodec, format_of
-from exporter.monitor.fleet import Fleet
+from exporter.monitor.fleet import BadState, Fleet
 from exporter.monitor.reference import Columns, Reference
 
 
@@ -43,8 +50,8 @@ def find_references(config: Config, base: Path) -> dict[str, list[Reference]]:
 
 
 def build_runtime(config: Config, base: Path) -> tuple[Runtime, HttpSource | None]:
-    """Everything but the server. Raises BadReference and Unavailable."""
-    fleet = build_fleet(config, base)
+    """Everything but the server. Raises BadReference, ConfigError and Unavailable."""
+    fleet, store = _restored(config, base)
     surroundings = LiveSurroundings()
     feeds: list[Feed] = []
     http: HttpSource | None = None
@@ -53,10 +60,40 @@ def build_runtime(config: Config, base: Path) -> tuple[Runtime, HttpSource | Non
         if isinstance(source, HttpConfig):
             http = HttpSource(name, surroundings, body_limit_bytes=source.max_body_bytes)
             feeds.append(Feed(http, _native(fleet, name, source, event_time=source.time == "event")))
+        elif isinstance(source, KafkaConfig):
+            reader = _kafka(fleet, name, source, base, surroundings)
+            feeds.append(Feed(reader, _native(fleet, name, source, event_time=True)))
         else:
             feeds.append(_file(fleet, name, source, base, surroundings))
     rescan = (lambda: find_references(config, base)) if any(model.references for model in config.models) else None
-    return Runtime(fleet, feeds, tick_s=seconds(config.tick), rescan=rescan), http
+    return Runtime(fleet, feeds, tick_s=seconds(config.tick), rescan=rescan, store=store), http
+
+
+def _restored(config: Config, base: Path) -> tuple[Fleet, Store | None]:
+    """The fleet as it was when its state was last written."""
+    if config.state is None:
+        return build_fleet(config, base), None
+    store = Store.open(base / config.state.path)
+    fleet = build_fleet(config, base)
+    try:
+        fleet.load(store.entries)
+    except BadState as error:
+        store.set_aside_as_damaged(str(error))
+        fleet = build_fleet(config, base)
+    return fleet, store
+
+
+def kafka_connection(source: KafkaConfig, base: Path, name: str = "kafka") -> Connection:
+    """How to reach a cluster, its secrets read. Raises ConfigError; never shows a secret."""
+    group_id = source.group_id if source.partitions or source.group_id else "model-health"
+    return Connection(
+        bootstrap_servers=tuple(source.bootstrap_servers),
+        group_id=group_id,
+        earliest=source.auto_offset_reset == "earliest",
+        client_id=f"model-health-exporter-{name}",
+        tls=None if source.tls is None else _tls(source.tls, base),
+        sasl=None if source.sasl is None else _sasl(source.sasl, base),
+    )
 
 
 def access(config: Config, base: Path) -> Access:
@@ -70,15 +107,74 @@ def access(config: Config, base: Path) -> Access:
 
 
 def _token(path: str | None, key: str, base: Path) -> str | None:
-    if path is None:
-        return None
+    return None if path is None else _secret(base / path, key)
+
+
+def _secret(path: Path, key: str) -> str:
+    """The secret that a file holds."""
     try:
-        token = (base / path).read_text(encoding="utf-8").strip()
+        secret = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{key}: cannot read {base / path}: {getattr(error, 'strerror', 'not text')}") from None
-    if not token:
-        raise ConfigError(f"{key}: {base / path} is empty")
-    return token
+        raise ConfigError(f"{key}: cannot read {path}: {getattr(error, 'strerror', 'not text')}") from None
+    if not secret:
+        raise ConfigError(f"{key}: {path} is empty")
+    return secret
+
+
+def _tls(tls: TlsConfig, base: Path) -> Tls:
+    files = {
+        name: None if value is None else str(base / value)
+        for name, value in (("ca_file", tls.ca_file), ("cert_file", tls.cert_file), ("key_file", tls.key_file))
+    }
+    for name, file in files.items():
+        if file is not None:
+            _secret(Path(file), f"tls.{name}")
+    password = _token(tls.key_password_file, "tls.key_password_file", base)
+    return Tls(**files, key_password=password, check_hostname=tls.check_hostname)
+
+
+def _sasl(sasl: SaslConfig, base: Path) -> Sasl:
+    if sasl.token_file is not None:
+        path = base / sasl.token_file
+        _secret(path, "sasl.token_file")
+        return Sasl(sasl.mechanism, token=lambda: _secret(path, "sasl.token_file"))
+    password = sasl.password or _token(sasl.password_file, "sasl.password_file", base) or ""
+    return Sasl(sasl.mechanism, sasl.username or "", password)
+
+
+def _kafka(fleet: Fleet, name: str, source: KafkaConfig, base: Path, surroundings: LiveSurroundings) -> KafkaSource:
+    share = source.partitions
+    return KafkaSource(
+        name,
+        surroundings,
+        _kafka_client(source, name),
+        kafka_connection(source, base, name),
+        [*source.topics, *source.label_topics],
+        share=None if share is None else Share(share.number, share.of),
+        # A quarter of the window: far less than partitions may be apart before the window leaves one behind.
+        slack_s=min((settings.window.seconds for settings in fleet.models), default=3600.0) / 4,
+    )
+
+
+def _kafka_client(source: KafkaConfig, name: str) -> Connect:
+    """The client library that is asked for, or the fastest one that is installed. Raises Unavailable."""
+    headers = HEADERS | source.headers
+    if source.client in ("auto", "confluent"):
+        try:
+            from exporter.ingest.confluent import ConfluentClient  # noqa: PLC0415 - either may not be installed
+        except ImportError:
+            pass
+        else:
+            return lambda connection, rebalancing: ConfluentClient(connection, rebalancing, headers)
+    if source.client in ("auto", "kafka-python"):
+        try:
+            from exporter.ingest.kafka_python import KafkaPythonClient  # noqa: PLC0415
+        except ImportError:
+            pass
+        else:
+            return lambda connection, rebalancing: KafkaPythonClient(connection, rebalancing, headers)
+    wanted = "kafka-fast" if source.client == "confluent" else "kafka"
+    raise Unavailable(f"source {name}: no Kafka client is installed; pip install 'model-health-exporter[{wanted}]'")
 
 
 def _file(fleet: Fleet, name: str, source: FileConfig, base: Path, surroundings: LiveSurroundings) -> Feed:
@@ -107,6 +203,6 @@ def _native(fleet: Fleet, name: str, source: SourceConfig, *, event_time: bool) 
 
 def _name(source: SourceConfig, taken: list[str]) -> str:
     """The source's type, numbered from the second of a type on."""
-    kind = "http" if isinstance(source, HttpConfig) else "file"
+    kind = {HttpConfig: "http", KafkaConfig: "kafka", FileConfig: "file"}[type(source)]
     several = sum(name.split("-")[0] == kind for name in taken)
     return f"{kind}-{several + 1}" if several else kind

@@ -30,6 +30,9 @@ LATE_REASON = Label(
     "three values",
 )
 DROP_REASON = Label("reason", "Why a readable event was not counted.", "a fixed list")
+TROUBLE_REASON = Label("reason", "What went wrong between the source and where it reads.", "a fixed list")
+GUARANTEE = Label("guarantee", "exactly_once, at_least_once or at_most_once.", "three values")
+SET_ASIDE_REASON = Label("reason", "damaged, newer or foreign.", "three values")
 QUANTILE = Label("objective_quantile", "Quantile of the objective, e.g. 0.99.", _CONFIG)
 
 _BASE = (MODEL, VERSION)
@@ -153,6 +156,29 @@ INGEST_LATE = Metric(
 INGEST_DROPPED = Metric(
     "ml_ingest_dropped_total", "counter", "Readable events that were not counted.", (SOURCE, DROP_REASON)
 )
+INGEST_SOURCE_ERRORS = Metric(
+    "ml_ingest_source_errors_total",
+    "counter",
+    "Failed attempts to reach, read or acknowledge to a source.",
+    (SOURCE, TROUBLE_REASON),
+)
+INGEST_REDELIVERED = Metric(
+    "ml_ingest_redelivered_total",
+    "counter",
+    "Events counted again because their acknowledgement was lost: the surplus of at_least_once, where it is known.",
+    (SOURCE,),
+)
+INGEST_GUARANTEE = Metric(
+    "ml_ingest_guarantee",
+    "gauge",
+    "1 for what the source guarantees over a crash: exactly_once, at_least_once (surplus: one tick), at_most_once.",
+    (SOURCE, GUARANTEE),
+)
+INGEST_READY = Metric("ml_ingest_ready", "gauge", "1 while the source can deliver, else 0.", (SOURCE,))
+INGEST_PARTITIONS = Metric("ml_ingest_partitions", "gauge", "Kafka partitions that this process reads.", (SOURCE,))
+INGEST_LAG = Metric(
+    "ml_ingest_lag_records", "gauge", "Records in this process's partitions that are not counted yet.", (SOURCE,)
+)
 INGEST_WATERMARK = Metric(
     "ml_ingest_watermark_timestamp_seconds", "gauge", "Newest event time of the source.", (SOURCE,)
 )
@@ -170,5 +196,19 @@ SERIES_DROPPED = Metric(
 )
 TICK_DURATION = Metric("ml_exporter_tick_duration_seconds", "gauge", "Time the last tick took to evaluate and render.")
 LAST_TICK_TIMESTAMP = Metric("ml_exporter_last_tick_timestamp_seconds", "gauge", "When the last tick ended.")
+STATE_WRITE_FAILURES = Metric(
+    "ml_exporter_state_write_failures_total", "counter", "Ticks whose state could not be made durable in time."
+)
+STATE_LAST_WRITE = Metric(
+    "ml_exporter_state_last_write_timestamp_seconds", "gauge", "When the state was last made durable."
+)
+STATE_WRITE_DURATION = Metric("ml_exporter_state_write_duration_seconds", "gauge", "Time the last write of state took.")
+STATE_SIZE = Metric("ml_exporter_state_size_bytes", "gauge", "Size of the state database, its log included.")
+STATE_SET_ASIDE = Metric(
+    "ml_exporter_state_set_aside",
+    "gauge",
+    "1 if the database found at the start was not used but renamed: damaged, newer, or foreign (another program's).",
+    (SET_ASIDE_REASON,),
+)
 
 METRICS: tuple[Metric, ...] = tuple(value for value in globals().values() if isinstance(value, Metric))

@@ -3,7 +3,8 @@
 What is not known is null, never 0: NaN becomes null when the JSON is written.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from itertools import pairwise
 from typing import Any
 
@@ -13,6 +14,7 @@ from exporter.export.distribution import distribution
 from exporter.export.exposition import ExporterState
 from exporter.monitor.drift import DriftReadout
 from exporter.monitor.feed import SourceFeed
+from exporter.monitor.health import SourceHealth, StateHealth
 from exporter.monitor.history import History, Point
 from exporter.monitor.plan import FAULTS
 from exporter.monitor.reference import Numeric
@@ -23,9 +25,16 @@ _QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
 
 def status(
-    snapshot: Snapshot, history: History, exporter: ExporterState, *, tick_s: float, not_ready: Sequence[str]
+    snapshot: Snapshot,
+    history: History,
+    exporter: ExporterState,
+    sources: Mapping[str, SourceHealth],
+    state: StateHealth | None,
+    *,
+    tick_s: float,
+    not_ready: Sequence[str],
 ) -> dict[str, Any]:
-    """The answer of GET /api/v1/models."""
+    """The answer of GET /api/v1/models; `state` is None when nothing is kept over a restart."""
     samples, withheld = snapshot.exposed
     return {
         "now": snapshot.now,
@@ -38,7 +47,8 @@ def status(
             "series_dropped": withheld,
             "not_ready": list(not_ready),
         },
-        "sources": [_source(name, feed) for name, feed in snapshot.feeds.items()],
+        "state": None if state is None else asdict(state),
+        "sources": [_source(name, feed, sources.get(name)) for name, feed in snapshot.feeds.items()],
         "models": [
             _model(view, history.points(view), history.rate_per_s(view, snapshot.now)) for view in snapshot.models
         ],
@@ -72,13 +82,17 @@ def feature_scores(view: ModelView, readout: DriftReadout, place: int) -> dict[s
     }
 
 
-def _source(name: str, feed: SourceFeed) -> dict[str, Any]:
+def _source(name: str, feed: SourceFeed, health: SourceHealth | None) -> dict[str, Any]:
+    """A source's account, and how it is now; null for one that is only known from the state of an earlier process."""
     return {
         "source": name,
+        "health": None if health is None else asdict(health),
         "events": feed.events,
         "rejected": dict(feed.rejected),
         "late": dict(feed.late),
         "dropped": dict(feed.dropped),
+        "troubles": dict(feed.troubles),
+        "redelivered": feed.redelivered,
         "watermark": feed.watermark,
         "examples": [{"time": one.time, "reason": one.reason, "detail": one.detail} for one in feed.examples],
     }

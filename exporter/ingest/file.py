@@ -15,6 +15,7 @@ from exporter.ingest import tables
 from exporter.ingest.lenient import MESSAGE_LIMIT_BYTES
 from exporter.ingest.source import Chunk, Messages, Positions, Sink, Surroundings, Table, Unavailable
 from exporter.ingest.tables import Format
+from exporter.monitor.health import SourceHealth
 
 LINES_AT_ONCE = 500
 POLL_S = 0.5
@@ -55,10 +56,17 @@ class FileSource:
         """Why the file cannot be read now."""
         return self._trouble
 
+    async def commit(self, positions: Positions) -> None:
+        """A file need not be told."""
+
+    def health(self) -> SourceHealth:
+        """A file can be read again from any position."""
+        return SourceHealth("exactly_once", ready=self.not_ready() is None)
+
     async def run(self, sink: Sink, resume: Positions) -> None:
         """Deliver lines in order; returns at the end of a file that is not followed. Raises Unavailable."""
         if self._format == "parquet":
-            await self._run_parquet(sink)
+            await self._run_parquet(sink, resume)
             return
         current = await self._open(resume.get(self.partition))
         try:
@@ -89,11 +97,18 @@ class FileSource:
         finally:
             current.file.close()
 
-    async def _run_parquet(self, sink: Sink) -> None:
+    async def _run_parquet(self, sink: Sink, resume: Positions) -> None:
         self._trouble = None
         rows = tables.read(self._path, self._format)
+        inode = self._path.stat().st_ino
+        done, _, counted = resume.get(self.partition, "").partition(":")
+        skip = int(counted) if done == str(inode) else 0
+        read = 0
         while (table := await self._surroundings.in_thread(_next, rows)) is not None:
-            await sink(Table(self.partition, table.columns, table.rows, self._surroundings.now()))
+            read += table.rows  # batches are cut alike at each reading
+            if read > skip:
+                position = f"{inode}:{read}"
+                await sink(Table(self.partition, table.columns, table.rows, self._surroundings.now(), position))
 
     async def _open(self, position: str | None) -> _Open:
         while True:

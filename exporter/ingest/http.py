@@ -14,6 +14,7 @@ import msgspec
 
 from exporter.catalog import thresholds
 from exporter.ingest.source import Messages, Positions, Receipt, Sink, Surroundings
+from exporter.monitor.health import SourceHealth
 
 EVENTS_AT_ONCE = 500
 """Events decoded and counted before other work gets its turn: 2 to 5 ms."""
@@ -72,6 +73,13 @@ class HttpSource:
     def not_ready(self) -> str | None:
         """Ready once it runs."""
         return None if self._sink is not None else f"{self.name}: not started"
+
+    async def commit(self, positions: Positions) -> None:
+        """What was posted was answered already."""
+
+    def health(self) -> SourceHealth:
+        """An answer means counted in memory."""
+        return SourceHealth("at_most_once", ready=self.not_ready() is None)
 
     async def receive(self, stream: AsyncIterator[bytes], encoding: str = "") -> Answer:
         """Take one request body in. 202 with counts; 413, 415, 400 or 429 when nothing was accepted."""

@@ -61,9 +61,9 @@ class Layout:
         self.categorical_paths = [_path(fields, name) for name in schema.categorical]
         self._default_version = version
 
-    def version_text(self, version: object) -> str:
-        """The version as text; the configured one when the event names none. TypeError if it cannot be one."""
-        return category_text(version) or self._default_version
+    def version_text(self, version: object, default: str = "") -> str:
+        """The version as text; if there is none the default, else the configured one. TypeError if it cannot be one."""
+        return category_text(version) or default or self._default_version
 
     def clashes(self, fields: Fields) -> bool:
         """Whether no Struct can have these fields: a path is asked for twice, or msgspec cannot look for a key."""
@@ -113,11 +113,11 @@ class FastLayout:
         self.struct = self._tree.struct("Event", tag_field=fields.model[0], tag=layout.model)
         self._no_features = None if fields.flat else self._tree.columns([self.struct()])[fields.features][0]
 
-    def doubtful(self, events: Sequence[Any]) -> list[int]:
+    def doubtful(self, events: Sequence[Any], version: str = "") -> list[int]:
         """Indices of events to be read leniently: perhaps no prediction, or an impossible timestamp or version."""
         columns = self._tree.columns(events)
-        texts = self._version_texts(columns)
-        doubtful = np.array([not is_name(texts[version]) for version in columns[self._fields.version]])
+        texts = self._version_texts(columns, version)
+        doubtful = np.array([not is_name(texts[own]) for own in columns[self._fields.version]])
         if self._fields.flat:
             doubtful |= np.array([label is not None for label in columns[self._fields.label]])
             doubtful[self._empty(columns)] = True
@@ -127,12 +127,20 @@ class FastLayout:
             doubtful |= np.isnan(column_s(columns[self._fields.timestamp], 0.0))
         return np.flatnonzero(doubtful).tolist()
 
-    def batch(self, partition: str, events: Sequence[Any], now: float) -> Batch | None:
-        """Columns of decoded events; None if one of them is doubtful."""
+    def batch(
+        self, partition: str, events: Sequence[Any], now: float | Sequence[float], version: str = ""
+    ) -> Batch | None:
+        """Columns of decoded events; None if one of them is doubtful.
+
+        Those without a timestamp are of `now` (of all or of each), those without a version of `version`.
+        """
         n = len(events)
         columns = self._tree.columns(events)
-        time = column_s(columns[self._fields.timestamp], now) if self._event_time else np.full(n, now)
-        texts = self._version_texts(columns)
+        if self._event_time:
+            time = column_s(columns[self._fields.timestamp], now)
+        else:
+            time = np.full(n, now) if isinstance(now, float) else np.array(now)
+        texts = self._version_texts(columns, version)
         if self._any_doubtful(columns) or np.isnan(time).any() or not all(map(is_name, texts.values())):
             return None
         layout = self.layout
@@ -149,12 +157,12 @@ class FastLayout:
         named = (
             [next(iter(texts.values()))] if len(texts) == 1 else map(texts.__getitem__, columns[self._fields.version])
         )
-        versions, version = _numbered(list(named), n)
+        versions, numbered = _numbered(list(named), n)
         return Batch(
             model=layout.model,
             partition=partition,
             versions=versions,
-            version=version,
+            version=numbered,
             time=time,
             numeric=np.frombuffer(numbers).reshape(-1, n).T,
             codes=np.frombuffer(codes, np.int32).reshape(-1, n).T,
@@ -177,8 +185,8 @@ class FastLayout:
             rows = [i for i in rows if column[i] is None or column[i] != column[i]]
         return list(rows)
 
-    def _version_texts(self, columns: Mapping[Path, Sequence[Any]]) -> dict[Any, str]:
-        return {version: self.layout.version_text(version) for version in set(columns[self._fields.version])}
+    def _version_texts(self, columns: Mapping[Path, Sequence[Any]], default: str) -> dict[Any, str]:
+        return {version: self.layout.version_text(version, default) for version in set(columns[self._fields.version])}
 
 
 def _numbered(names: Sequence[str], rows: int | None = None) -> tuple[tuple[str, ...], Counts]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from exporter.ingest.fields import Fields, at
 from exporter.ingest.layout import NAME_LIMIT, Layout, Row, is_name
+from exporter.ingest.source import EMPTY, Envelope
 from exporter.ingest.timestamps import epoch_s
 from exporter.monitor.events import (
     MISSING,
@@ -64,8 +65,12 @@ class LenientReader:
         """The layout of a model, configured or not."""
         return self._layouts.get(model, self._unconfigured)
 
-    def read(self, payload: bytes, now: float) -> Row | Refusal:
-        """The event as a row, or why not."""
+    def read(self, payload: bytes | None, now: float, envelope: Envelope = EMPTY) -> Row | Refusal:
+        """The event as a row, or why not. The event's own model, version and time go before those of its envelope."""
+        if payload is None:
+            return Refusal("tombstone", "a null value")
+        if not is_json(envelope.content_type):
+            return Refusal("unsupported_content_type", "JSON expected", envelope.content_type)
         if len(payload) > MESSAGE_LIMIT_BYTES:
             return Refusal("too_large", f"{len(payload)} bytes; at most {MESSAGE_LIMIT_BYTES}")
         try:
@@ -78,13 +83,13 @@ class LenientReader:
             return Refusal("too_deep", "nested too deeply")
         if not isinstance(event, dict):
             return Refusal("not_an_object", f"a JSON object expected, found {_json_type(event)}")
-        return self._row(event, now)
+        return self._row(event, now, envelope)
 
-    def _row(self, event: dict[str, object], now: float) -> Row | Refusal:
+    def _row(self, event: dict[str, object], now: float, envelope: Envelope) -> Row | Refusal:
         fields = self._fields
         model = at(event, fields.model)
         if model is None:
-            model = self._default_model
+            model = envelope.model or self._default_model
         if model is None:
             return Refusal("missing_model", f"no {'.'.join(fields.model)}")
         if not isinstance(model, str) or not is_name(model):
@@ -94,7 +99,7 @@ class LenientReader:
         layout = self.layout(model)
         version = at(event, fields.version)
         try:
-            version_text = layout.version_text(version)
+            version_text = layout.version_text(version, envelope.version)
         except TypeError:
             version_text = ""
         if not is_name(version_text):
@@ -181,6 +186,12 @@ def _code(value: object, vocabulary: Mapping[object, int]) -> int:
 
 def _parse_int(digits: str) -> int | float:
     return int(digits) if len(digits) < _HUGE_DIGITS else NON_FINITE_NUMBER
+
+
+def is_json(content_type: str) -> bool:
+    """Whether a content type (or none at all) leaves it open that a message is one JSON text."""
+    essence = content_type.partition(";")[0].strip().lower()
+    return essence in ("", "application/json", "application/octet-stream", "text/plain") or essence.endswith("+json")
 
 
 def _json_type(value: object) -> str:

@@ -12,6 +12,7 @@ events are alive at once: with 20,000 decoding alone takes 2.3 us, because every
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import reduce
 from itertools import pairwise
 from operator import or_
@@ -22,8 +23,8 @@ import numpy as np
 
 from exporter.ingest.fields import Fields
 from exporter.ingest.layout import FastLayout, Layout, Row
-from exporter.ingest.lenient import UNKNOWN_VERSION, LenientReader
-from exporter.ingest.source import Chunk, Messages
+from exporter.ingest.lenient import UNKNOWN_VERSION, LenientReader, is_json
+from exporter.ingest.source import EMPTY, Chunk, Envelope, Messages
 from exporter.monitor.events import DROP_REASONS, Batch, Decoded, Reject, join
 from exporter.monitor.fleet import Fleet
 
@@ -36,6 +37,20 @@ ROWS_AT_ONCE = 512
 
 _Parts: TypeAlias = dict[str, list[tuple[Sequence[int], Batch]]]
 """By model: rows in blocks, and which message each row came from."""
+
+_Decode: TypeAlias = Callable[[Any], Any]
+_UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError)
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Messages of one envelope: their places in the chunk, and the time of all or of each."""
+
+    partition: str
+    envelope: Envelope
+    payloads: Sequence[bytes | None]
+    indices: Sequence[int]
+    time: float | Sequence[float]
 
 
 class NativeCodec:
@@ -67,12 +82,14 @@ class NativeCodec:
         if self._revision != self._fleet.revision:
             self._prepare()
         parts: _Parts = {}
-        unread = self._read_fast(chunk, parts)
-        rejects, dropped = list[Reject](), Counter[str]()
+        unread = list[int]()
+        for group in _groups(chunk):
+            unread += self._read_fast(group, parts)
+        rejects, dropped = list(chunk.rejects), Counter[str]()
         if unread:
             self._read_leniently(chunk, sorted(unread), parts, rejects, dropped)
         batches = [_in_order(blocks) for blocks in parts.values()]
-        return Decoded(self._source, len(chunk.payloads), batches, rejects, dropped)
+        return Decoded(self._source, len(chunk.payloads) + len(chunk.rejects), batches, rejects, dropped)
 
     def _prepare(self) -> None:
         """Make the decoders anew: references have changed."""
@@ -98,59 +115,60 @@ class NativeCodec:
             if len(fields.model) == 1 and not layout.learns and not layout.clashes(fields)
         ]
         self._fast: dict[type, FastLayout] = {one.struct: one for one in fast}
-        self._decode: Callable[[bytes], Any] | None = None
+        # A Struct by itself takes events that name no model, a union of them does not.
+        self._alone = {one.layout.model: msgspec.json.Decoder(one.struct).decode for one in fast}
+        self._union: _Decode | None = None
         if fast:
-            structs = list(self._fast)
-            if not (len(fast) == 1 and self._default_model == fast[0].layout.model):
-                # A union refuses events without a model name; a single Struct would not.
-                structs.append(msgspec.defstruct("Other", [], tag_field=fields.model[0], tag="\0"))
-            self._decode = msgspec.json.Decoder(reduce(or_, structs)).decode
+            other = msgspec.defstruct("Other", [], tag_field=fields.model[0], tag="\0")
+            self._union = msgspec.json.Decoder(reduce(or_, [*self._fast, other])).decode
 
-    def _read_fast(self, chunk: Messages, parts: _Parts) -> list[int]:
+    def _decoders(self, model: str) -> list[_Decode]:
+        """What to try on events whose model is `model` unless they name another."""
+        alone = self._alone.get(model or self._default_model or "")
+        several = alone is None or len(self._alone) > 1
+        return [one for one in (alone, self._union if several else None) if one is not None]
+
+    def _read_fast(self, group: _Group, parts: _Parts) -> list[int]:
         """Columns of the events that need no closer look; returns which do.
 
         Events of several models are gathered by model first, so that blocks stay large however they are mixed.
         """
+        decoders = self._decoders(group.envelope.model)
+        if not decoders or not is_json(group.envelope.content_type):
+            return list(group.indices)
         unread: list[int] = []
         gathered: dict[FastLayout, tuple[list[int], list[Any]]] = {}
-        rows = _rows_of_a_block(chunk.payloads)
-        for start in range(0, len(chunk.payloads), rows):
-            events = self._decoded(chunk.payloads[start : start + rows])
+        payloads = group.payloads
+        rows = _rows_of_a_block(payloads)
+        for start in range(0, len(payloads), rows):
+            events = _decoded(decoders, payloads[start : start + rows])
             kinds = set(map(type, events))
             if len(kinds) == 1 and not gathered and (only := self._fast.get(kinds.pop())) is not None:
-                unread += _add(parts, only, range(start, start + len(events)), events, chunk)
+                unread += _add(parts, only, range(start, start + len(events)), events, group)
                 continue
-            for index, event in enumerate(events, start):
+            for place, event in enumerate(events, start):
                 fast = self._fast.get(type(event))
                 if fast is None:
-                    unread.append(index)
+                    unread.append(group.indices[place])
                     continue
-                indices, held = gathered.setdefault(fast, ([], []))
-                indices.append(index)
+                places, held = gathered.setdefault(fast, ([], []))
+                places.append(place)
                 held.append(event)
-            for fast, (indices, held) in gathered.items():
+            for fast, (places, held) in gathered.items():
                 if len(held) >= rows:
-                    unread += _add(parts, fast, indices, held, chunk)
+                    unread += _add(parts, fast, places, held, group)
                     gathered[fast] = ([], [])
-        for fast, (indices, held) in gathered.items():
-            unread += _add(parts, fast, indices, held, chunk)
+        for fast, (places, held) in gathered.items():
+            unread += _add(parts, fast, places, held, group)
         return unread
-
-    def _decoded(self, payloads: Sequence[bytes]) -> list[Any]:
-        """Decoded events; None for those that have to be read leniently."""
-        if self._decode is None:
-            return [None] * len(payloads)
-        try:
-            return list(map(self._decode, payloads))
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return [_attempt(self._decode, payload) for payload in payloads]
 
     def _read_leniently(
         self, chunk: Messages, unread: list[int], parts: _Parts, rejects: list[Reject], dropped: Counter[str]
     ) -> None:
         rows: dict[str, dict[int, Row]] = {}
         for index in unread:
-            row = self._lenient.read(chunk.payloads[index], chunk.time)
+            envelope = chunk.envelopes[index] if chunk.envelopes else EMPTY
+            row = self._lenient.read(chunk.payloads[index], chunk.time_of(index), envelope)
             if isinstance(row, Row):
                 rows.setdefault(row.model, {})[index] = row
             elif row.reason in DROP_REASONS:
@@ -171,35 +189,69 @@ def _in_order(parts: list[tuple[Sequence[int], Batch]]) -> Batch:
     return batch
 
 
-def _attempt(decode: Callable[[bytes], Any], payload: bytes) -> Any:
-    """The decoded event; None if it has to be read leniently."""
+def _groups(chunk: Messages) -> list[_Group]:
+    """The messages of a chunk by envelope; mostly there is one."""
+    kinds = set(chunk.envelopes) or {EMPTY}
+    if len(kinds) == 1:
+        return [_Group(chunk.partition, kinds.pop(), chunk.payloads, range(len(chunk.payloads)), chunk.time)]
+    places: dict[Envelope, list[int]] = {}
+    for index, envelope in enumerate(chunk.envelopes):
+        places.setdefault(envelope, []).append(index)
+    return [
+        _Group(chunk.partition, envelope, [chunk.payloads[i] for i in indices], indices, _times(chunk.time, indices))
+        for envelope, indices in places.items()
+    ]
+
+
+def _times(time: float | Sequence[float], places: Sequence[int]) -> float | Sequence[float]:
+    """The times of these places."""
+    if isinstance(time, float):
+        return time
+    return time[places.start : places.stop] if isinstance(places, range) else [time[place] for place in places]
+
+
+def _decoded(decoders: Sequence[_Decode], payloads: Sequence[bytes | None]) -> list[Any]:
+    """Decoded events; None for those that have to be read leniently."""
     try:
-        return decode(payload)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return None
+        return list(map(decoders[0], payloads))
+    except _UNDECODABLE:
+        return [_attempt(decoders, payload) for payload in payloads]
 
 
-def _rows_of_a_block(payloads: Sequence[bytes]) -> int:
+def _attempt(decoders: Sequence[_Decode], payload: bytes | None) -> Any:
+    """The decoded event; None if it has to be read leniently."""
+    for decode in decoders:
+        try:
+            return decode(payload)
+        except _UNDECODABLE:
+            continue
+    return None
+
+
+def _rows_of_a_block(payloads: Sequence[bytes | None]) -> int:
     """Events a block, so that blocks of about BLOCK_BYTES are of equal size, as far as the first event tells."""
     n = len(payloads)
     if not n:
         return 1
-    blocks = max(1, round(n * len(payloads[0]) / BLOCK_BYTES), -(-n // ROWS_AT_ONCE))
+    blocks = max(1, round(n * len(payloads[0] or b"") / BLOCK_BYTES), -(-n // ROWS_AT_ONCE))
     return -(-n // blocks)
 
 
-def _add(parts: _Parts, fast: FastLayout, indices: Sequence[int], events: Sequence[Any], chunk: Messages) -> list[int]:
-    """Add the columns of decoded events to the parts of their model; returns the indices of those in doubt."""
+def _add(parts: _Parts, fast: FastLayout, places: Sequence[int], events: Sequence[Any], group: _Group) -> list[int]:
+    """Add the columns of events, which have these places, to the parts of their model; returns the doubtful indices."""
     if not events:
         return []
     in_doubt: list[int] = []
-    batch = fast.batch(chunk.partition, events, chunk.time)
+    version = group.envelope.version
+    batch = fast.batch(group.partition, events, _times(group.time, places), version)
     if batch is None:
-        doubtful = set(fast.doubtful(events))
-        in_doubt = [indices[place] for place in doubtful]
-        indices = [index for place, index in enumerate(indices) if place not in doubtful]
-        certain = [event for place, event in enumerate(events) if place not in doubtful]
-        batch = fast.batch(chunk.partition, certain, chunk.time) if certain else None
+        doubtful = set(fast.doubtful(events, version))
+        in_doubt = [group.indices[places[number]] for number in doubtful]
+        places = [place for number, place in enumerate(places) if number not in doubtful]
+        certain = [event for number, event in enumerate(events) if number not in doubtful]
+        batch = fast.batch(group.partition, certain, _times(group.time, places), version) if certain else None
     if batch is not None:
+        whole = isinstance(group.indices, range)
+        indices = places if whole else [group.indices[place] for place in places]
         parts.setdefault(batch.model, []).append((indices, batch))
     return in_doubt

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import repeat
 
 import msgspec
 import numpy as np
@@ -39,13 +40,14 @@ def epoch_s(value: object, time_format: str | None = None) -> float | None:
     return _number_s(seconds)
 
 
-def column_s(values: Sequence[str | float | None], missing: float) -> Floats:
-    """Epoch seconds of decoded timestamps; a missing one is `missing`, an impossible one NaN."""
+def column_s(values: Sequence[str | float | None], missing: float | Sequence[float]) -> Floats:
+    """Epoch seconds of decoded timestamps; a missing one is `missing` (of all or of each), an impossible one NaN."""
     if set(map(type, values)) == {str}:
         seconds = _of_one_day_s(values)  # type: ignore[arg-type]  # just seen
         if seconds is not None:
             return seconds
-    return np.array([missing if value is None else _known_s(value) for value in values])
+    others = repeat(missing) if isinstance(missing, float) else missing
+    return np.array([other if value is None else _known_s(value) for value, other in zip(values, others, strict=False)])
 
 
 def _of_one_day_s(texts: Sequence[str]) -> Floats | None:

@@ -194,6 +194,8 @@ REJECT_REASONS = (
     "too_deep",
     "too_large",
     "malformed_row",
+    "unsupported_content_type",
+    "corrupt_record",
     "missing_model",
     "invalid_model",
     "invalid_version",
@@ -202,11 +204,24 @@ REJECT_REASONS = (
 )
 """Why an event could not be read."""
 
-DROP_REASONS = ("label", "not_a_prediction", "model_limit", "version_limit")
-"""Why a readable event was not counted."""
+DROP_REASONS = ("label", "not_a_prediction", "tombstone", "model_limit", "version_limit", "expired")
+"""Why a readable event was not counted; `expired` ones were deleted by the broker before they were read."""
 
 LATE_REASONS = ("late", "behind", "future")
 """Why an event is in no window."""
+
+TROUBLE_REASONS = (
+    "connection",
+    "authentication",
+    "authorization",
+    "topic_missing",
+    "expired",
+    "redelivered",
+    "unsupported_compression",
+    "commit_failed",
+    "other",
+)
+"""What goes wrong between a source and where it reads."""
 
 
 @dataclass(frozen=True, slots=True)
