@@ -1,6 +1,7 @@
 """POST /v1/events: one object, a JSON array, or one object a line; gzip accepted. Transport is the app's business.
 
-Bodies are bounded one by one and all together; past the second bound the answer is "busy" and nothing was accepted.
+Bodies are bounded one by one and all together, what a request costs beside its body included; past the second bound
+the answer is "busy" and nothing was accepted.
 """
 
 import json
@@ -21,6 +22,9 @@ EVENTS_AT_ONCE = 500
 
 ELSEWHERE_BYTES = 96 * 2**10
 """Bytes of a body from which unpacking and splitting it are another thread's work: a millisecond, or many of gzip."""
+
+REQUEST_BYTES = 32 * 2**10
+"""Memory of a request beside its body: 64 MiB are 2,000 requests at once, however small."""
 
 GZIP_RATIO = 20
 """Bytes that a byte of packed events usually becomes, or more."""
@@ -87,20 +91,23 @@ class HttpSource:
             return _refusal(415, f"Content-Encoding {encoding[:40]!r} is not supported; use gzip")
         if self._sink is None:
             return _refusal(503, "starting or shutting down")
-        held = 0
+        size, held = 0, REQUEST_BYTES
+        self._inflight += REQUEST_BYTES
         parts: list[bytes] = []
         try:
+            if self._inflight > self._inflight_limit:
+                return _refusal(429, "busy, try again")
             async for part in stream:
-                held += len(part)
+                size, held = size + len(part), held + len(part)
                 self._inflight += len(part)
-                if held > self._body_limit:
+                if size > self._body_limit:
                     return _refusal(413, f"body over {self._body_limit} bytes")
                 if self._inflight > self._inflight_limit:
                     return _refusal(429, "busy, try again")
                 parts.append(part)
             body: bytes | None = b"".join(parts)
             if encoding == "gzip":
-                body = await self._maybe_elsewhere(gunzip, held * GZIP_RATIO, body, self._body_limit)
+                body = await self._maybe_elsewhere(gunzip, size * GZIP_RATIO, body, self._body_limit)
                 if body is None:
                     return _refusal(400, "body is not gzip")
                 if len(body) > self._body_limit:

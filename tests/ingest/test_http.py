@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.catalog import thresholds
-from exporter.ingest.http import ERRORS_SHOWN, EVENTS_AT_ONCE, Answer, HttpSource, gunzip, split
+from exporter.ingest.http import ERRORS_SHOWN, EVENTS_AT_ONCE, REQUEST_BYTES, Answer, HttpSource, gunzip, split
 from exporter.ingest.source import Chunk, Receipt, Sink
 from exporter.monitor.events import Reject
 from tests.app.fakes import FakeSink, FakeSurroundings, settle
@@ -194,7 +194,8 @@ class TestRefusals:
         self.refused(415, GOOD, "br")
 
     def test_more_at_once_than_may_be_held(self):
-        self.refused(429, GOOD, inflight_limit_bytes=len(GOOD) - 1)
+        self.refused(429, GOOD, inflight_limit_bytes=REQUEST_BYTES + len(GOOD) - 1)
+        self.refused(429, b"", inflight_limit_bytes=REQUEST_BYTES - 1)
 
     def test_before_it_runs_and_after(self):
         async def posting() -> None:
@@ -212,7 +213,7 @@ class TestRefusals:
 
     def test_back_pressure_refuses_the_newcomer_and_frees_its_place_when_it_is_over(self):
         async def posting() -> None:
-            source = HttpSource("http", FakeSurroundings(), inflight_limit_bytes=3 * len(GOOD))
+            source = HttpSource("http", FakeSurroundings(), inflight_limit_bytes=2 * REQUEST_BYTES + len(GOOD))
             sink = FakeSink()
             running = asyncio.create_task(source.run(sink, {}))
             sink.open.clear()
@@ -234,7 +235,7 @@ class TestRefusals:
             raise ConnectionError
 
         async def posting() -> None:
-            source = HttpSource("http", FakeSurroundings(), inflight_limit_bytes=len(GOOD))
+            source = HttpSource("http", FakeSurroundings(), inflight_limit_bytes=REQUEST_BYTES + len(GOOD))
             sink = FakeSink()
             running = asyncio.create_task(source.run(sink, {}))
             await settle()
