@@ -3,11 +3,11 @@
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from exporter.catalog import metrics
 from exporter.catalog.metric import Sample
 from exporter.monitor.events import DROP_REASONS, LATE_REASONS, REJECT_REASONS, Reject
+from exporter.monitor.state import FeedEntry
 
 EXAMPLES = 10
 _DETAIL_CHARACTERS = 200
@@ -30,6 +30,10 @@ class SourceFeed:
     rejected: Counter[str] = field(default_factory=Counter)
     late: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
+    troubles: Counter[str] = field(default_factory=Counter)
+    """Errors of the source itself, by reason."""
+    redelivered: int = 0
+    """Messages that came again after they had been counted."""
     watermark: float | None = None
     examples: deque[Example] = field(default_factory=lambda: deque(maxlen=EXAMPLES))
 
@@ -50,6 +54,8 @@ class SourceFeed:
             self.rejected.copy(),
             self.late.copy(),
             self.dropped.copy(),
+            self.troubles.copy(),
+            self.redelivered,
             self.watermark,
             self.examples.copy(),
         )
@@ -60,6 +66,8 @@ class SourceFeed:
         self.rejected += other.rejected
         self.late += other.late
         self.dropped += other.dropped
+        self.troubles += other.troubles
+        self.redelivered += other.redelivered
         if other.watermark is not None:
             self.newest(other.watermark)
 
@@ -76,18 +84,20 @@ class SourceFeed:
         if self.watermark is not None:
             yield metrics.INGEST_WATERMARK.sample(self.watermark, source=source)
 
-    def dump(self) -> dict[str, Any]:
-        """State as plain values; examples are for people and not kept."""
-        return {
-            "events": self.events,
-            "rejected": dict(self.rejected),
-            "late": dict(self.late),
-            "dropped": dict(self.dropped),
-            "watermark": self.watermark,
-        }
+    def dump(self) -> FeedEntry:
+        """The account; examples are for people and not kept."""
+        return FeedEntry(
+            self.events,
+            dict(sorted(self.rejected.items())),
+            dict(sorted(self.late.items())),
+            dict(sorted(self.dropped.items())),
+            dict(sorted(self.troubles.items())),
+            self.redelivered,
+            self.watermark,
+        )
 
-    def load(self, state: dict[str, Any]) -> None:
-        """Take over a state made by `dump`."""
-        self.events = state["events"]
-        self.rejected, self.late, self.dropped = (Counter(state[name]) for name in ("rejected", "late", "dropped"))
-        self.watermark = state["watermark"]
+    def load(self, entry: FeedEntry) -> None:
+        """Take over an account made by `dump`."""
+        self.events, self.redelivered, self.watermark = entry.events, entry.redelivered, entry.watermark
+        self.rejected, self.late = Counter(entry.rejected), Counter(entry.late)
+        self.dropped, self.troubles = Counter(entry.dropped), Counter(entry.troubles)

@@ -21,13 +21,14 @@ from exporter.monitor.panes import OUTSIDE
 from exporter.monitor.reference import Reference
 from exporter.monitor.settings import ModelSettings
 from exporter.monitor.snapshot import ModelView, Snapshot
+from exporter.monitor.state import FleetEntry, Holder, Ledger, Place, all_entries, read
 from exporter.monitor.traffic import TrafficTracker
 from exporter.monitor.versions import ModelState
 
 TRACKERS = (TrafficTracker, DriftTracker)
 """Every tracker; the contract suite holds each to the laws of a sum."""
 
-_STATE = 1
+_CELLS: dict[str, type[np.integer[Any]]] = {"traffic": TrafficTracker.cells, "drift": DriftTracker.cells}
 
 
 class Fleet:
@@ -49,6 +50,7 @@ class Fleet:
         self._unconfigured = unconfigured or ModelSettings(name="", configured=False)
         self._series_limit = series_limit
         self._feeds: dict[str, SourceFeed] = {}
+        self._ledger = Ledger()
         self.revision = 0
         """Changes when a model's schema does: codecs made before must be made anew."""
         for model in self._models.values():
@@ -278,38 +280,37 @@ class Fleet:
             if name in other._models:
                 model.watermarks.merge(other._models[name].watermarks)
 
-    def dump(self) -> dict[str, Any]:
-        """The state as plain values (dicts, lists, numbers, text, bytes), for `load`."""
+    def dump(self) -> dict[str, bytes]:
+        """The whole state as entries for `load`."""
         self._flush()
-        return {
-            "state": _STATE,
-            "models": {
-                name: {
-                    "window": [model.settings.window.pane_s, model.settings.window.panes],
-                    "watermarks": model.watermarks.dump(),
-                    "versions": {version: state.dump() for version, state in model.versions.items()},
-                }
-                for name, model in self._models.items()
-            },
-            "feeds": {source: feed.dump() for source, feed in self._feeds.items()},
-        }
+        return all_entries(self._entry(), self._holders())
 
-    def load(self, state: dict[str, Any]) -> None:
-        """Take over a state made by `dump` into a fleet that has seen nothing.
+    def changes(self) -> dict[str, bytes | None]:
+        """Entries that are new, have changed or (None) are gone since the last call; all of them at the first."""
+        self._flush()
+        return self._ledger.changes(self._entry(), self._holders())
+
+    def load(self, entries: Mapping[str, bytes]) -> None:
+        """Take over a state made by `dump` into a fleet that has seen nothing. Raises BadState, and then has not.
 
         What other settings have made meaningless is left: counts against other references, panes of another length.
         """
-        if state["state"] != _STATE:
-            raise ValueError(f"state {_STATE} expected, found {state['state']}")
-        for name, dumped in state["models"].items():
+        saved = read(entries, _CELLS)
+        for name, entry in saved.fleet.models.items():
             model = self._open(name)
             if model is None:
                 continue
-            same_window = dumped["window"] == [model.settings.window.pane_s, model.settings.window.panes]
-            if same_window:
-                model.watermarks.load(dumped["watermarks"])
-            for version, values in dumped["versions"].items():
-                target = model.versions[version] = model.start(version, values["first_seen"])
-                target.load(values, same_window=same_window)
-        for source, values in state["feeds"].items():
-            self._feeds.setdefault(source, SourceFeed()).load(values)
+            if self.learns(name) and saved.references[name]:
+                self.adopt(name, saved.references[name])
+            model.load(entry, saved)
+        for source, account in saved.fleet.feeds.items():
+            self._feeds.setdefault(source, SourceFeed()).load(account)
+
+    def _entry(self) -> FleetEntry:
+        return FleetEntry(
+            {name: model.entry() for name, model in self._models.items()},
+            {source: feed.dump() for source, feed in self._feeds.items()},
+        )
+
+    def _holders(self) -> dict[Place, Holder]:
+        return dict(holder for model in self._models.values() for holder in model.holders())

@@ -5,6 +5,8 @@ how a stream was cut into batches or spread over processes: whether an event is 
 and the window's end only on the watermarks.
 """
 
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -113,15 +115,14 @@ class Watermarks:
             self.partitions[name] = Partition(max(ours.watermark, theirs.watermark), max(ours.seen, theirs.seen))
         self.end = max(self.end, other.end)
 
-    def dump(self) -> dict[str, Any]:
-        """State as plain values."""
-        partitions = {name: [known.watermark, known.seen] for name, known in self.partitions.items()}
-        return {"end": self.end, "partitions": partitions}
+    def dump(self) -> tuple[int, dict[str, tuple[float, float]]]:
+        """The window's last pane, and by partition its watermark and when it was seen."""
+        return self.end, {name: (known.watermark, known.seen) for name, known in self.partitions.items()}
 
-    def load(self, state: dict[str, Any]) -> None:
-        """Take over a state made by `dump`."""
-        self.end = state["end"]
-        self.partitions = {name: Partition(*values) for name, values in state["partitions"].items()}
+    def load(self, end: int, partitions: Mapping[str, tuple[float, float]]) -> None:
+        """Take over what `dump` has told."""
+        self.end = end
+        self.partitions = {name: Partition(*values) for name, values in partitions.items()}
 
     def _active(self, now: float) -> list[Partition]:
         since = now - thresholds.IDLE_PARTITION_S.value
@@ -156,6 +157,7 @@ class PaneRing:
         self._rows: NDArray[Any] = np.zeros((window.panes + window.ahead + 1, width), cells)
         self._row_of: dict[int, int] = {}
         self._free = list(range(len(self._rows)))
+        self._changed: set[int] = set()
         self._end = OUTSIDE
 
     def advance(self, end: int) -> None:
@@ -175,7 +177,7 @@ class PaneRing:
                 self.running += self._rows[self._row_of[pane]]
         self._end = end
 
-    def add(self, pane: int, counts: Counts) -> None:
+    def add(self, pane: int, counts: NDArray[Any]) -> None:
         """Add counts to a pane; one that the window has left is ignored, as it would have been dropped by now."""
         if not self._end - self.window.panes < pane <= self._end + self.window.ahead:
             return
@@ -184,6 +186,7 @@ class PaneRing:
             row = self._row_of[pane] = self._free.pop()
         # Unsafe only in name: counts of a pane are far below 2^32, and sums of more than ones have wider cells.
         np.add(self._rows[row], counts, out=self._rows[row], casting="unsafe")
+        self._changed.add(pane)
         if pane <= self._end:
             self.running += counts
 
@@ -194,13 +197,23 @@ class PaneRing:
         for pane, row in other._row_of.items():
             self.add(pane, other._rows[row].astype(np.int64))
 
-    def dump(self) -> dict[str, Any]:
-        """State as plain values."""
-        panes = {str(pane): self._rows[row].tobytes() for pane, row in sorted(self._row_of.items())}
-        return {"end": self._end, "panes": panes}
+    @property
+    def panes(self) -> AbstractSet[int]:
+        """The panes that hold counts."""
+        return self._row_of.keys()
 
-    def load(self, state: dict[str, Any]) -> None:
-        """Take over a state made by `dump` into an empty ring."""
-        self._end = state["end"]
-        for pane, counts in state["panes"].items():
-            self.add(int(pane), np.frombuffer(counts, self._rows.dtype).astype(np.int64))
+    def counts(self, pane: int) -> NDArray[Any]:
+        """The counts of a pane, to be read at once."""
+        row: NDArray[Any] = self._rows[self._row_of[pane]]
+        return row
+
+    def take_changed(self) -> set[int]:
+        """Panes to which something was added since the last call; the window may have left them since."""
+        changed, self._changed = self._changed, set()
+        return changed
+
+    def load(self, end: int, panes: Mapping[int, NDArray[Any]]) -> None:
+        """Take over the panes of a window that ends at pane `end` into an empty ring."""
+        self._end = end
+        for pane, counts in panes.items():
+            self.add(pane, counts)

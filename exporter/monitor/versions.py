@@ -1,6 +1,7 @@
 """One model and its versions: counters, windows, and rows that wait to be counted."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -15,6 +16,19 @@ from exporter.monitor.panes import OUTSIDE, PaneRing, Watermarks, Window
 from exporter.monitor.plan import FeaturePlan
 from exporter.monitor.reference import Reference, schema_of
 from exporter.monitor.settings import ModelSettings
+from exporter.monitor.state import (
+    LIFETIME,
+    CountedEntry,
+    Holder,
+    Learned,
+    ModelEntry,
+    Piece,
+    Place,
+    Saved,
+    Vectors,
+    VersionEntry,
+    pack,
+)
 from exporter.monitor.tracker import Tracker
 from exporter.monitor.traffic import TrafficTracker
 from exporter.stats import Counts
@@ -29,15 +43,50 @@ class Counted(Generic[T]):
         self.tracker = tracker
         self.lifetime: Counts = np.zeros(tracker.width, np.int64)
         self.ring = PaneRing(window, tracker.width, tracker.cells)
+        self._changed = False
 
     def add(self, rows: Rows, panes: Counts) -> None:
         """Count rows whose group is an index into `panes`."""
         sums = np.zeros((rows.groups, self.tracker.width), np.int64)
         self.tracker.add(sums, rows)
         self.lifetime += sums.sum(axis=0) if rows.groups > 1 else sums[0]
+        self._changed = True
         for pane, counts in zip(panes.tolist(), sums, strict=True):
             if pane != OUTSIDE:
                 self.ring.add(pane, counts)
+
+    def merge(self, other: "Counted[T]") -> None:
+        """Add what another process counted."""
+        self.lifetime += other.lifetime
+        self._changed = True
+        self.ring.merge(other.ring)
+
+    # ---- state -----------------------------------------------------------------------------------------------------
+
+    def pieces(self) -> AbstractSet[Piece]:
+        """The lifetime counts and the panes."""
+        return {LIFETIME, *self.ring.panes}
+
+    def piece(self, piece: Piece) -> bytes:
+        """One of them."""
+        return pack(self.ring.counts(piece) if isinstance(piece, int) else self.lifetime)
+
+    def take_changed(self) -> AbstractSet[Piece]:
+        """Those that something was added to since the last call."""
+        changed, self._changed = self._changed, False
+        return self.ring.take_changed() | ({LIFETIME} if changed else set())
+
+    def entry(self) -> CountedEntry:
+        """Which pieces there are."""
+        return CountedEntry(self.tracker.width, tuple(sorted(self.ring.panes)))
+
+    def load(self, vectors: Vectors, end: int | None) -> None:
+        """Take over counts into empty ones; the panes only if the window, which ends at pane `end`, is the same."""
+        # The settings have a say in which categories have counters of their own.
+        if len(vectors.lifetime) == self.tracker.width:
+            self.lifetime[:] = vectors.lifetime
+            if end is not None:
+                self.ring.load(end, vectors.panes)
 
 
 @dataclass(slots=True)
@@ -86,38 +135,35 @@ class VersionState:
         if other.last_prediction is not None:
             self.last_prediction = max(other.last_prediction, self.last_prediction or other.last_prediction)
         for ours, theirs in zip(self.counted, other.counted, strict=True):
-            ours.lifetime += theirs.lifetime
-            ours.ring.merge(theirs.ring)
+            ours.merge(theirs)
 
-    def dump(self) -> dict[str, Any]:
-        """State as plain values."""
-        return {
-            "reference": None if self.reference is None else self.reference.id,
-            "first_seen": self.first_seen,
-            "last_seen": self.last_seen,
-            "last_prediction": self.last_prediction,
-            "reasons": list(self.traffic.tracker.reasons),
-            "counted": [
-                {"lifetime": counted.lifetime.tobytes(), "ring": counted.ring.dump()} for counted in self.counted
-            ],
-        }
+    def entry(self) -> VersionEntry:
+        """Everything light."""
+        return VersionEntry(
+            reference=None if self.reference is None else self.reference.id,
+            first_seen=self.first_seen,
+            last_seen=self.last_seen,
+            last_prediction=self.last_prediction,
+            reasons=self.traffic.tracker.reasons,
+            traffic=self.traffic.entry(),
+            drift=None if self.drift is None else self.drift.entry(),
+            learned=None if self.learner is None else self.learner.seen,
+        )
 
-    def load(self, state: dict[str, Any], *, same_window: bool) -> None:
-        """Take over a state made by `dump`.
+    def load(self, name: str, entry: VersionEntry, saved: Saved, end: int | None) -> None:
+        """Take over a version of model `name`; panes only if the window, which ends at pane `end`, is the same.
 
-        What other settings have made meaningless is left: counts against another reference, panes of another length.
+        What other settings have made meaningless is left: counts against another reference, of other error reasons.
         """
-        self.first_seen, self.last_seen = state["first_seen"], state["last_seen"]
-        self.last_prediction = state["last_prediction"]
-        same_reference = state["reference"] == (None if self.reference is None else self.reference.id)
-        comparable = (state["reasons"] == list(self.traffic.tracker.reasons), same_reference)
-        for same, counted, dumped in zip(comparable, self.counted, state["counted"], strict=False):
-            lifetime = np.frombuffer(dumped["lifetime"], np.int64)
-            # The settings have a say in which categories have counters of their own.
-            if same and len(lifetime) == counted.tracker.width:
-                counted.lifetime[:] = lifetime
-                if same_window:
-                    counted.ring.load(dumped["ring"])
+        self.first_seen, self.last_seen = entry.first_seen, entry.last_seen
+        self.last_prediction = entry.last_prediction
+        if entry.reasons == self.traffic.tracker.reasons:
+            self.traffic.load(saved.vectors["traffic", name, self.version], end)
+        drift = saved.vectors.get(("drift", name, self.version))
+        if self.drift is not None and self.reference is not None and drift and entry.reference == self.reference.id:
+            self.drift.load(drift, end)
+        if self.learner is not None and entry.learned is not None:
+            self.learner.load(entry.learned, saved.blocks["learner", name, self.version])
 
 
 class ModelState:
@@ -125,6 +171,8 @@ class ModelState:
 
     def __init__(self, settings: ModelSettings, references: Sequence[Reference] = ()) -> None:
         self.settings = settings
+        self.learns = settings.learn is not None and not references
+        """Whether its references are learned: then they are part of the state."""
         self.use(references)
         self.watermarks = Watermarks(settings.window)
         self.versions: dict[str, VersionState] = {}
@@ -191,8 +239,46 @@ class ModelState:
         """Compare with these references from now on. Raises BadReference if they disagree; then nothing has changed."""
         self.schema = schema_of(references) if references else Schema()
         self.references = tuple(references)
+        self._learned = tuple(map(Learned, references)) if self.learns else ()
         self._plans: dict[str, tuple[FeaturePlan, ...]] = {}
 
     def is_known(self, version: str) -> bool:
         """Whether the version is configured or has a reference of its own: such a version always has a place."""
         return version == self.settings.version or any(version == known.version for known in self.references)
+
+    # ---- state -----------------------------------------------------------------------------------------------------
+
+    def entry(self) -> ModelEntry:
+        """Everything light."""
+        window = self.settings.window
+        end, partitions = self.watermarks.dump()
+        return ModelEntry(
+            pane_s=window.pane_s,
+            panes=window.panes,
+            end=end,
+            partitions=partitions,
+            references=tuple(one.reference.id for one in self._learned),
+            versions={version: state.entry() for version, state in self.versions.items()},
+        )
+
+    def holders(self) -> Iterator[tuple[Place, Holder]]:
+        """Everything that is not light, by its place."""
+        name = self.settings.name
+        for one in self._learned:
+            yield ("reference", name, one.reference.id), one
+        for version, state in self.versions.items():
+            yield ("traffic", name, version), state.traffic
+            if state.drift is not None:
+                yield ("drift", name, version), state.drift
+            if state.learner is not None:
+                yield ("learner", name, version), state.learner
+
+    def load(self, entry: ModelEntry, saved: Saved) -> None:
+        """Take over watermarks and versions; those of a window of another length are left."""
+        window = self.settings.window
+        same_window = (entry.pane_s, entry.panes) == (window.pane_s, window.panes)
+        if same_window:
+            self.watermarks.load(entry.end, entry.partitions)
+        for version, values in entry.versions.items():
+            state = self.versions[version] = self.start(version, values.first_seen)
+            state.load(self.settings.name, values, saved, entry.end if same_window else None)

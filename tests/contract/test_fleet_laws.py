@@ -1,22 +1,27 @@
 """The laws of a fleet: batches, processes and restarts are how a stream comes, not what it is."""
 
+import json
+import random
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-import msgspec
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.catalog import metrics
-from exporter.monitor.events import NO_ERROR, Reject
+from exporter.monitor.events import NO_ERROR, FeatureKey, Reject
 from exporter.monitor.fleet import Fleet
 from exporter.monitor.panes import Window
-from exporter.monitor.reference import Resolution
+from exporter.monitor.reference import BadReference, Reference, Resolution
 from exporter.monitor.settings import ModelSettings
 from exporter.monitor.snapshot import Snapshot
+from exporter.monitor.state import BLOCK_ROWS, BadState
 from tests.builders import (
     COLOUR,
     COLOURS,
@@ -26,12 +31,15 @@ from tests.builders import (
     X,
     a_batch,
     a_reference,
+    an_input,
     columns_of,
     decoded,
     exposed,
 )
 
 OTHER = "other_model"
+LEARNING = 'learn"ing, [éè]'
+STRANGER = "stranger"
 WINDOW = Window(10.0, 6, "1m")
 _columns = columns_of(300)
 _REFERENCES = {
@@ -43,12 +51,15 @@ _REFERENCES = {
 }
 
 
-def a_new_fleet() -> Fleet:
-    settings = [
-        ModelSettings(model, version="1", window=WINDOW, min_samples=20, alpha=0.05, psi_threshold=0.01)
-        for model in _REFERENCES
-    ]
-    return Fleet(settings, _REFERENCES)
+_MORE = [*_REFERENCES[MODEL], a_reference({X: np.arange(50.0), PREDICTION: ["0", "1"] * 25}, version="3")]
+
+
+def a_new_fleet(references: Sequence[Reference] = _REFERENCES[MODEL]) -> Fleet:
+    """One model with these references, one with one of its own, and one that learns."""
+    common: dict[str, Any] = {"window": WINDOW, "min_samples": 20, "alpha": 0.05, "psi_threshold": 0.01}
+    settings = [ModelSettings(model, version="1", **common) for model in _REFERENCES]
+    learning = ModelSettings(LEARNING, learn=BLOCK_ROWS + 8, learn_categorical=frozenset({"n"}), **common)
+    return Fleet([*settings, learning], _REFERENCES | {MODEL: references})
 
 
 # ---- a stream --------------------------------------------------------------------------------------------------------
@@ -76,61 +87,123 @@ class Step:
     partition: str
     events: tuple[Event, ...]
     rejects: int = 0
+    repeat: int = 1
 
 
 # Mostly in time; some late, some ahead of the clock, some ancient.
 offsets = st.one_of(st.floats(-12, 5), st.floats(-12, 5), st.floats(-300, 60), st.sampled_from([-1.7e9, 1e9, -10, 10]))
-one_event = st.builds(
-    Event,
-    model=st.sampled_from([MODEL, MODEL, OTHER]),
-    version=st.sampled_from(["1", "1", "2", "3"]),
-    offset=offsets,
-    x=st.one_of(st.floats(-3, 3), st.sampled_from([np.nan, np.inf, -np.inf, 50.0])),
-    colour=st.sampled_from([*COLOURS, "mauve", "unheard of", None]),
-    prediction=st.sampled_from(["0", "1", "2"]),
-    latency_s=st.sampled_from([np.nan, 0.01, 3000.0, -1.0]),
-    error=st.sampled_from([NO_ERROR, NO_ERROR, 0, 5]),
+
+
+def events_of(models: Sequence[str], versions: Sequence[str]) -> st.SearchStrategy[Event]:
+    return st.builds(
+        Event,
+        model=st.sampled_from(models),
+        version=st.sampled_from(versions),
+        offset=offsets,
+        x=st.one_of(st.floats(-3, 3), st.sampled_from([np.nan, np.inf, -np.inf, 50.0])),
+        colour=st.sampled_from([*COLOURS, "mauve", "unheard of", None]),
+        prediction=st.sampled_from(["0", "1", "2"]),
+        latency_s=st.sampled_from([np.nan, 0.01, 3000.0, -1.0]),
+        error=st.sampled_from([NO_ERROR, NO_ERROR, 0, 5]),
+    )
+
+
+def steps_of(models: Sequence[str], versions: Sequence[str]) -> st.SearchStrategy[Step]:
+    return st.builds(
+        Step,
+        # Longer than a minute: partitions fall idle, and when all do, the window follows the clock.
+        wait=st.one_of(st.floats(0, 15), st.sampled_from([0.0, 10.0, 61.0, 400.0])),
+        partition=st.sampled_from(["a", "b", "c"]),
+        events=st.lists(events_of(models, versions), max_size=8).map(tuple),
+        rejects=st.sampled_from([0, 0, 1]),
+        repeat=st.sampled_from([1, 1, 1, 40]),
+    )
+
+
+streams = st.lists(
+    steps_of([MODEL, MODEL, OTHER], ["1", "1", "2", "3"]).map(lambda step: replace(step, repeat=1)),
+    min_size=1,
+    max_size=25,
 )
-one_step = st.builds(
-    Step,
-    # Longer than a minute: partitions fall idle, and when all do, the window follows the clock.
-    wait=st.one_of(st.floats(0, 15), st.sampled_from([0.0, 10.0, 61.0, 400.0])),
-    partition=st.sampled_from(["a", "b", "c"]),
-    events=st.lists(one_event, max_size=8).map(tuple),
-    rejects=st.sampled_from([0, 0, 1]),
+# Everything a process may meet: models that come and go, more versions than places, references learned and replaced.
+lives = st.lists(
+    st.one_of(
+        steps_of([MODEL, OTHER, LEARNING, LEARNING, STRANGER], ["1", "1", "2", "3"]),
+        steps_of([MODEL, STRANGER], [*"123456789", "ten, 10"]),
+        st.sampled_from([_MORE, _REFERENCES[MODEL], _MORE[1:]]),
+    ),
+    min_size=1,
+    max_size=25,
 )
-streams = st.lists(one_step, min_size=1, max_size=25)
+
+
+def a_long_life(seed: int, moves: int = 150) -> list[Step | Sequence[Reference]]:
+    """A life in which much happens."""
+    rng = random.Random(seed)
+
+    def event() -> Event:
+        return Event(
+            model=rng.choice([MODEL, OTHER, LEARNING, STRANGER]),
+            version=rng.choice([*"1111112", *"123456789", "ten, 10"]),
+            offset=rng.choice([rng.uniform(-12, 5), rng.uniform(-300, 60), -1.7e9, 1e9]),
+            x=rng.choice([rng.gauss(0, 1), np.nan, np.inf]),
+            colour=rng.choice([*COLOURS, "mauve", None]),
+            prediction=rng.choice("012"),
+            latency_s=rng.choice([np.nan, 0.01, 3000.0]),
+            error=rng.choice([NO_ERROR, 0]),
+        )
+
+    def move() -> Step | Sequence[Reference]:
+        if rng.random() < 0.05:
+            return rng.choice([_MORE, _REFERENCES[MODEL], _MORE[1:]])
+        events = tuple(event() for _ in range(rng.choice([0, 1, 30])))
+        return Step(rng.choice([0.0, 3.0, 12.0, 61.0]), rng.choice("abc"), events, repeat=rng.choice([1, 1, 9]))
+
+    return [move() for _ in range(moves)]
 
 
 def take(fleet: Fleet, step: Step, now: float) -> None:
     """One step into one fleet."""
     batches = []
     for model in dict.fromkeys(event.model for event in step.events):
-        events = [event for event in step.events if event.model == model]
+        events = [event for event in step.events if event.model == model] * step.repeat
         schema = fleet.schema(model)
-        columns: dict[Any, list[Any]] = {X: [event.x for event in events]}
-        if model == MODEL:
-            columns |= {
-                COLOUR: [event.colour for event in events],
-                PREDICTION: [event.prediction for event in events],
-            }
+        columns: dict[Any, list[Any]] = {
+            X: [event.x for event in events],
+            COLOUR: [event.colour for event in events],
+            PREDICTION: [event.prediction for event in events],
+        }
         batches.append(
             a_batch(
                 schema,
-                columns,
+                {key: column for key, column in columns.items() if key in (*schema.numeric, *schema.categorical)},
                 model=model,
                 time=[now + event.offset for event in events],
                 version=[event.version for event in events],
                 latency_s=[event.latency_s for event in events],
                 error=[event.error for event in events],
                 partition=step.partition,
+                raw=[raw(event) for event in events] if fleet.learns(model) else None,
             )
         )
     rejects = [Reject(0, "malformed_json", "")] * step.rejects
     if batches or rejects:
         fleet.observe(decoded(*batches, rejects=rejects, dropped={"label": step.rejects}), now)
-    else:
-        fleet.tick(now)
+        return
+    for learner in fleet.learned():
+        if not fleet.references(LEARNING):
+            with suppress(BadReference):
+                fleet.adopt(LEARNING, [learner.build(now)])
+    fleet.tick(now)
+
+
+def raw(event: Event) -> dict[FeatureKey, object]:
+    """What a learner sees; each kind of value that an event may have is among it."""
+    odd = [1, 1.0, True, None, "1", "é", [], {}, 10**30, -(10**30), 2**64 - 1, "x" * 300, "\ud800"]
+    number = int(event.latency_s) if event.latency_s > 0 else len(event.version)
+    row: dict[FeatureKey, object] = {X: event.x, COLOUR: event.colour, PREDICTION: event.prediction}
+    row[an_input("odd")] = odd[(number + 7 * int(event.prediction)) % len(odd)]
+    return row if event.error == NO_ERROR else row | {an_input("n"): number}
 
 
 def run(fleet: Fleet, stream: Sequence[Step], now: float = NOW) -> float:
@@ -198,10 +271,10 @@ def test_merging_with_an_empty_process_changes_nothing(stream: list[Step]):
 
 
 @given(streams, st.randoms(use_true_random=False))
-def test_where_a_batch_ends_does_not_matter(stream: list[Step], random: Any):
+def test_where_a_batch_ends_does_not_matter(stream: list[Step], dice: Any):
     pieces = []
     for step in stream:
-        cuts = sorted(random.sample(range(len(step.events) + 1), min(2, len(step.events))))
+        cuts = sorted(dice.sample(range(len(step.events) + 1), min(2, len(step.events))))
         borders = [0, *cuts, len(step.events)]
         parts = [step.events[start:end] for start, end in pairwise(borders)]
         parts = [part for part in parts if part] or [()]
@@ -228,24 +301,150 @@ def test_when_waiting_rows_are_counted_does_not_matter(stream: list[Step], momen
     assert quiet.dump() == busy.dump()
 
 
-@given(streams, st.integers(0, 24))
-def test_a_restart_is_not_noticed(stream: list[Step], moment: int):
-    lasting, now = a_new_fleet(), NOW
-    for step in stream[:moment]:
-        now += step.wait
-        take(lasting, step, now)
+class Life:
+    """A fleet, and what it is asked to do; the references that are given change with it."""
 
-    state = lasting.dump()
-    written = msgspec.msgpack.encode(state)
-    again = a_new_fleet()
-    again.load(msgspec.msgpack.decode(written))
-    assert again.dump() == state
-    assert msgspec.msgpack.decode(written) == state, "plain values only"
+    def __init__(self) -> None:
+        self.fleet, self.now = a_new_fleet(), NOW
+        self.given: Sequence[Reference] = _REFERENCES[MODEL]
+        self.kept: dict[str, bytes] = {}
 
-    run(lasting, stream[moment:], now)
-    end = run(again, stream[moment:], now)
-    assert again.dump() == lasting.dump()
-    assert account(again.tick(end)) == account(lasting.tick(end))
+    def go(self, move: Step | Sequence[Reference]) -> None:
+        if isinstance(move, Step):
+            self.now += move.wait
+            take(self.fleet, move, self.now)
+            self.fleet._feeds["http"].troubles["connect"] += move.rejects
+            self.fleet._feeds["http"].redelivered += move.rejects
+        else:
+            self.given = move
+            self.fleet.adopt(MODEL, move)
+
+    def keep(self) -> None:
+        """As a store does."""
+        for key, entry in self.fleet.changes().items():
+            if entry is None:
+                self.kept.pop(key, None)
+            else:
+                self.kept[key] = entry
+
+    def die(self) -> None:
+        """Go on in another process with what was kept."""
+        self.fleet = a_new_fleet(self.given)
+        self.fleet.load(self.kept)
+
+
+@given(lives, st.sets(st.integers(0, 24)))
+def test_changes_add_up_to_the_whole_state(moves: list[Any], moments: set[int]):
+    life = Life()
+    life.fleet.watch("http")
+    for i, move in enumerate(moves):
+        life.go(move)
+        if i in moments:
+            life.keep()
+            assert life.kept == life.fleet.dump()
+    life.keep()
+    assert life.kept == life.fleet.dump()
+    assert life.fleet.changes() == {}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_changes_add_up_over_a_long_life_too(seed: int):
+    life, gone = Life(), Counter[str]()
+    life.fleet.watch("http")
+    for i, move in enumerate(a_long_life(seed)):
+        life.go(move)
+        if i % (seed + 1) == 0:
+            before = life.kept.keys() | set()
+            life.keep()
+            assert life.kept == life.fleet.dump()
+            gone.update(json.loads(key)[0] for key in before - life.kept.keys())
+
+    assert gone.keys() == {"traffic", "drift", "learner"}
+    assert any("reference" in key for key in life.kept)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_restarts_over_a_long_life_are_not_noticed(seed: int):
+    moves = a_long_life(seed)
+    assert_restarts_are_not_noticed(moves, set(range(seed, len(moves), 7)))
+
+
+@given(lives, st.sets(st.integers(0, 24), min_size=1))
+def test_a_restart_is_not_noticed(moves: list[Any], moments: set[int]):
+    assert_restarts_are_not_noticed(moves, moments)
+
+
+def assert_restarts_are_not_noticed(moves: list[Any], moments: set[int]):
+    lasting, mortal = Life(), Life()
+    for life in (lasting, mortal):
+        life.fleet.watch("http")
+    for i, move in enumerate(moves):
+        for life in (lasting, mortal):
+            life.go(move)
+        if i in moments:
+            mortal.keep()
+            mortal.die()
+            assert mortal.fleet.dump() == mortal.kept == lasting.fleet.dump()
+            mortal.keep()
+            assert mortal.kept == lasting.fleet.dump(), "the first changes of a process are everything"
+
+    assert mortal.fleet.dump() == lasting.fleet.dump()
+    ends = [life.fleet.tick(life.now + 5) for life in (lasting, mortal)]
+    assert account(ends[0]) == account(ends[1])
+    assert exposed(ends[0]) == exposed(ends[1])
+    assert [ours.learning for ours in ends[0].models] == [theirs.learning for theirs in ends[1].models]
+    for model in (MODEL, LEARNING):
+        assert mortal.fleet.references(model) == lasting.fleet.references(model)
+        assert mortal.fleet.schema(model) == lasting.fleet.schema(model)
+
+
+def damage(entries: dict[str, bytes], dice: Any) -> dict[str, bytes]:
+    """Entries of which one is gone, added, cut, longer, of another, or differs by a byte or two."""
+    entries, key = dict(entries), dice.choice(sorted(entries))
+    if dice.random() < 0.4:
+        key = min(entries)  # the light one
+    entry, other = bytearray(entries[key]), dice.choice(sorted(entries))
+    kind = dice.randrange(7)
+    if kind == 0:
+        del entries[key]
+    elif kind == 1:
+        entries[dice.choice([key + " ", '["drift","x","1",7]', "", "\u2028"])] = entries[other]
+    elif kind == 2:
+        entries[key] = bytes(entry[: dice.randrange(len(entry))])
+    elif kind == 3:
+        entries[key] = bytes(entry) + entries[other][:9]
+    elif kind == 4:
+        entries[key] = entries[other]
+    else:
+        for _ in range(kind - 4):
+            entry[dice.randrange(len(entry))] = dice.randrange(256)
+        entries[key] = bytes(entry)
+    return entries
+
+
+@given(lives, st.randoms(use_true_random=False))
+def test_a_damaged_state_is_refused_or_harmless(moves: list[Any], dice: Any):
+    """A count that is another is seen by a checksum or by nobody (app.state); nothing else can get in."""
+    before = Life()
+    before.fleet.watch("http")
+    for move in moves[:12]:
+        before.go(move)
+    entries = before.fleet.dump()
+    for _ in range(10):
+        life = Life()
+        life.given, life.now = before.given, before.now
+        life.kept = damage(entries, dice)
+        empty = a_new_fleet(life.given).dump()
+        try:
+            life.die()
+        except BadState:
+            assert life.fleet.dump() == empty, "nothing was taken over"
+        else:
+            life.fleet.watch("http")
+            for move in moves[12:]:
+                life.go(move)
+            life.fleet.tick(life.now)
+            life.keep()
 
 
 @given(streams)

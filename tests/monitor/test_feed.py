@@ -47,6 +47,9 @@ def test_accounts_of_two_processes_add_up_and_copies_are_independent():
     one.rejected["too_deep"] += 1
     other.rejected["too_deep"] += 1
     other.dropped["label"] += 2
+    one.troubles["connect"] += 1
+    other.troubles["connect"] += 2
+    one.redelivered, other.redelivered = 5, 6
     before = one.copy()
 
     one.merge(other)
@@ -54,7 +57,9 @@ def test_accounts_of_two_processes_add_up_and_copies_are_independent():
     assert (one.events, one.watermark) == (7, 5.0)
     assert one.rejected["too_deep"] == 2
     assert one.dropped["label"] == 2
+    assert (one.troubles, one.redelivered) == ({"connect": 3}, 11)
     assert before.events == 3
+    assert (before.troubles, before.redelivered) == ({"connect": 1}, 5)
     assert before.rejected["too_deep"] == 1
     again = SourceFeed()
     again.load(one.dump())

@@ -9,6 +9,7 @@ from exporter.monitor.panes import Window
 from exporter.monitor.reference import BadReference
 from exporter.monitor.settings import ModelSettings
 from exporter.monitor.snapshot import Snapshot
+from exporter.monitor.state import VERSION, BadState, NewerState
 from tests.builders import (
     COLOUR,
     MODEL,
@@ -487,11 +488,135 @@ def test_settings_of_a_fleet_are_those_of_its_configured_models():
     assert fleet.schema("nobody") == Schema()
 
 
+def test_a_tick_of_steady_traffic_changes_a_pane_and_the_sums():
+    fleet = a_fleet(a_reference())
+    for minute in range(70):
+        observe(fleet, columns_of(100, seed=minute), time=NOW + 60 * minute)
+    whole = fleet.changes()
+    assert len(whole) == 1 + 2 * 61, "the light one; lifetime and 60 panes of traffic and of drift"
+
+    observe(fleet, columns_of(100), time=NOW + 60 * 69)
+    fleet.tick(NOW + 60 * 69)
+
+    changes = fleet.changes()
+    pane = int(NOW // 60) + 69
+    assert changes.keys() == {
+        '["fleet"]',
+        *(f'["{concern}","{MODEL}","1",{piece}]' for concern in ("traffic", "drift") for piece in ('"lifetime"', pane)),
+    }
+    assert fleet.changes() == {}
+
+    observe(fleet, columns_of(100), time=NOW + 60 * 70)
+    gone = [key for key, entry in fleet.changes().items() if entry is None]
+    assert gone == [f'["{concern}","{MODEL}","1",{pane - 59}]' for concern in ("traffic", "drift")]
+
+
+def test_a_learned_reference_outlives_a_restart_and_what_was_seen_against_it():
+    fleet = a_fleet(learn=1000)
+    observe(fleet, rows=1000, raw=raw_rows(1000, 1))
+    (learner,) = fleet.learned()
+    learned = learner.build(NOW)
+    fleet.adopt(MODEL, [learned])
+    observe(fleet, {X: np.zeros(700)})
+
+    again = a_fleet(learn=1000)
+    revision = again.revision
+    snapshot = restarted(fleet, again)
+
+    assert again.references(MODEL) == (learned,)
+    assert again.revision != revision, "codecs must bring its columns"
+    assert not again.learns(MODEL)
+    assert view(snapshot).learning is None
+    assert view(snapshot).drift_readout.n[0] == 700  # type: ignore[union-attr]
+
+    for other in (a_fleet(), a_fleet(a_reference()), a_fleet(a_reference(), learn=1000)):
+        before = other.references(MODEL)
+        other.load(fleet.dump())
+        assert other.references(MODEL) == before, "a model that is not to learn, or was given a reference, has its own"
+
+
+def test_progress_of_learning_outlives_restarts_and_gives_the_same_reference():
+    lasting, mortal, kept = a_fleet(learn=1000), a_fleet(learn=1000), dict[str, bytes | None]()
+    for i, rows in enumerate((100, 156, 300, 1, 400, 100)):
+        for fleet in (lasting, mortal):
+            observe(fleet, rows=rows, raw=raw_rows(rows, i))
+        kept |= mortal.changes()
+        mortal = a_fleet(learn=1000)
+        mortal.load({key: entry for key, entry in kept.items() if entry is not None})
+        assert view(mortal.tick(NOW)).learning == view(lasting.tick(NOW)).learning
+
+    (ours,), (theirs,) = mortal.learned(), lasting.learned()
+    assert ours.build(NOW) == theirs.build(NOW)
+
+    mortal.changes()
+    mortal.adopt(MODEL, [ours.build(NOW)])
+    gone = [key for key, entry in mortal.changes().items() if entry is None]
+    assert sorted(gone) == [f'["learner","{MODEL}","1",{number}]' for number in range(4)]
+
+
+def test_a_learner_without_hope_finds_that_out_again():
+    """Its owner is told once more, and other settings may help it."""
+    fleet, again = a_fleet(learn=4), a_fleet(learn=4)
+    observe(fleet, rows=4, raw=[{X: []}] * 4)
+    for one in (fleet, again):
+        (learner,) = one.learned()
+        with pytest.raises(BadReference, match="no feature"):
+            learner.build(NOW)
+        assert one.learned() == ()
+        if one is fleet:
+            again.load(fleet.dump())
+            assert view(again.tick(NOW)).learning == (4, 4)
+
+
+def test_another_goal_of_learning_keeps_the_rows():
+    fleet = a_fleet(learn=1000)
+    observe(fleet, rows=600, raw=raw_rows(600, 1))
+
+    sooner, later = a_fleet(learn=500), a_fleet(learn=2000)
+    assert view(restarted(fleet, sooner)).learning == (600, 500)
+    assert view(restarted(fleet, later)).learning == (600, 2000)
+    observe(sooner, rows=5, raw=raw_rows(5, 2))
+    assert [learner.seen for learner in sooner.learned()] == [600]
+    assert later.learned() == ()
+
+
+def test_a_replaced_reference_goes_and_its_counts_with_it():
+    fleet = a_fleet(learn=4)
+    one, two = a_reference(), a_reference(rows=1999)
+    fleet.adopt(MODEL, [one])
+    observe(fleet, columns_of(10))
+    kept = dict(fleet.changes())
+    fleet.adopt(MODEL, [two])
+
+    changes = fleet.changes()
+
+    pane = int(NOW // 60)
+    assert changes[f'["reference","{MODEL}","{one.id}","document"]'] is None
+    assert changes[f'["drift","{MODEL}","1",{pane}]'] is None
+    assert {key: entry for key, entry in (kept | changes).items() if entry is not None} == fleet.dump()
+
+
+def test_what_two_processes_have_counted_is_told_as_changed():
+    fleet, other = a_fleet(a_reference()), a_fleet(a_reference())
+    for one in (fleet, other):
+        observe(one, columns_of(10))
+    kept = dict(fleet.changes())
+
+    fleet.merge(other)
+
+    assert kept | fleet.changes() == fleet.dump()
+
+
 def test_a_state_of_another_make_is_refused():
     state = a_fleet(a_reference()).dump()
+    light = bytearray(state['["fleet"]'])
+    assert light[1] == VERSION
 
-    with pytest.raises(ValueError, match="state 1 expected, found 99"):
-        a_fleet(a_reference()).load(state | {"state": 99})
+    for version, error in ((VERSION + 1, NewerState), (VERSION - 1, BadState)):
+        light[1] = version
+        with pytest.raises(error, match=f"state {VERSION} expected, found {version}"):
+            a_fleet(a_reference()).load(state | {'["fleet"]': bytes(light)})
+    assert issubclass(NewerState, BadState)
 
 
 def test_versions_without_a_reference_get_that_of_the_configured_version_or_else_the_newest():

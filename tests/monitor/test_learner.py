@@ -3,8 +3,9 @@ import pytest
 
 from exporter.catalog import thresholds
 from exporter.monitor.learner import Learner
-from exporter.monitor.reference import BadReference, Categorical, Numeric
+from exporter.monitor.reference import BadReference, Categorical, Numeric, as_number_column
 from exporter.monitor.settings import ModelSettings
+from exporter.monitor.state import BLOCK_ROWS
 from tests.builders import COLOUR, NOW, PREDICTION, X, a_reference, an_input
 
 
@@ -84,6 +85,57 @@ def test_free_text_is_no_category_and_is_not_kept():
     colour = next(feature for feature in one.build(NOW).features if feature.name == "colour")
 
     assert (colour.categories, colour.wrong_type) == (("a", "b"), 1)
+
+
+def test_what_is_kept_of_a_value_is_what_decides():
+    """Rows are packed in blocks: no value may come out of them as another."""
+    rng = np.random.default_rng(0)
+    odd = [None, True, False, 0, 1, -1, 1.0, 0.5, -0.0, np.nan, np.inf, "", "1", "True", "é", "\u2028", "x" * 256]
+    odd += [2**63, 2**64 - 1, 2**64, -(2**63), -(2**63) - 1, 10**300]
+    refused = ["x" * 257, "\ud800", [], {}, [1], b"x", (), np.int64(1)]
+    values = rng.choice(np.array([*odd, *refused], object), 3 * BLOCK_ROWS + 5).tolist()
+    # Nearly all numbers, and nearly all categories.
+    numbers = [value if i % 30 == 0 else i / 7 for i, value in enumerate(values)]
+    one = learner(len(values), categorical=frozenset({"colour"}))
+
+    one.observe([{COLOUR: value, X: number} for value, number in zip(values, numbers, strict=True)])
+
+    told, as_columns = [[value if plain(value) else () for value in part] for part in (values, numbers)]
+    expected = a_reference({COLOUR: told, X: as_number_column(as_columns)}, model="m", version="7", created=NOW)
+    assert one.build(NOW) == expected
+    assert one.build(NOW) == expected, "building changes nothing"
+
+
+def plain(value: object) -> bool:
+    return isinstance(value, int | float | None) or (isinstance(value, str) and len(value) <= 256 and value != "\ud800")
+
+
+def test_blocks_are_told_until_they_are_full():
+    one = learner(3 * BLOCK_ROWS)
+    assert (one.pieces(), one.take_changed()) == (set(), set())
+
+    told = []
+    for rows in (1, BLOCK_ROWS - 1, 5, 2 * BLOCK_ROWS):
+        one.observe([{X: 1.0}] * rows)
+        told.append(one.take_changed())
+
+    assert told == [{0}, {0}, {1}, {1, 2}]
+    assert one.take_changed() == set()
+    assert one.pieces() == {0, 1, 2}
+
+
+@pytest.mark.parametrize("rows", [0, 1, BLOCK_ROWS, BLOCK_ROWS + 1, 2 * BLOCK_ROWS])
+def test_a_learner_goes_on_from_its_blocks(rows: int):
+    one, again = learner(1000), learner(1000)
+    first = [{X: float(i), an_input(f"f{i % 3}"): "a"} for i in range(rows)]
+    rest = [{COLOUR: "red", X: i / 2} for i in range(1000 - rows)]
+    one.observe(first)
+
+    again.load(one.seen, [one.piece(piece) for piece in sorted(one.pieces())])
+
+    for each in (one, again):
+        each.observe(rest)
+    assert again.build(NOW) == one.build(NOW)
 
 
 def test_a_model_that_is_not_to_learn_has_no_learner():
