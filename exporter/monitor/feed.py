@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from exporter.catalog import metrics
 from exporter.catalog.metric import Sample
-from exporter.monitor.events import DROP_REASONS, LATE_REASONS, REJECT_REASONS, Reject
+from exporter.monitor.events import DROP_REASONS, LATE_REASONS, REJECT_REASONS, TROUBLE_REASONS, Reject
 from exporter.monitor.state import FeedEntry
 
 EXAMPLES = 10
@@ -78,9 +78,11 @@ class SourceFeed:
             (metrics.INGEST_REJECTED, REJECT_REASONS, self.rejected),
             (metrics.INGEST_LATE, LATE_REASONS, self.late),
             (metrics.INGEST_DROPPED, DROP_REASONS, self.dropped),
+            (metrics.INGEST_SOURCE_ERRORS, TROUBLE_REASONS, self.troubles),
         ):
             for reason in reasons:
                 yield metric.sample(counts[reason], source=source, reason=reason)
+        yield metrics.INGEST_REDELIVERED.sample(self.redelivered, source=source)
         if self.watermark is not None:
             yield metrics.INGEST_WATERMARK.sample(self.watermark, source=source)
 

@@ -107,6 +107,21 @@ class Fleet:
         feed.dropped += dropped
         return dropped
 
+    def admits(self, decoded: Decoded) -> bool:
+        """Whether all of it would be counted: nothing was rejected, and every model and version has its place."""
+        return not (decoded.rejects or decoded.dropped) and all(
+            batch.model in self._models and self._models[batch.model].versions.keys() >= set(batch.versions)
+            for batch in decoded.batches
+        )
+
+    def report(self, source: str, trouble: str, *, lost: int = 0, redelivered: int = 0) -> None:
+        """Account for something that went wrong between a source and where it reads (one of TROUBLE_REASONS)."""
+        feed = self._feeds.setdefault(source, SourceFeed())
+        feed.troubles[trouble] += 1
+        feed.redelivered += redelivered
+        if lost:
+            feed.dropped["expired"] += lost
+
     def _observe_batch(self, batch: Batch, feed: SourceFeed, dropped: Counter[str], now: float) -> None:
         model = self._open(batch.model)
         if model is None:
