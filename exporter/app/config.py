@@ -142,6 +142,7 @@ class KafkaConfig(_EventSource, frozen=True, forbid_unknown_fields=True, kw_only
     partitions: ShareConfig | None = None
     client: Literal["auto", "kafka-python", "confluent"] = "auto"
     auto_offset_reset: Literal["earliest", "latest"] = "earliest"
+    session_timeout: Duration = "45s"
     tls: TlsConfig | None = None
     sasl: SaslConfig | None = None
     headers: dict[str, Name] = {}
@@ -326,6 +327,7 @@ def _check_kafka(source: KafkaConfig, key: str, models: Sequence[ModelConfig]) -
     for name in source.headers:
         if name not in HEADERS:
             raise _Wrong(f"{key}.headers.{name}: unknown; expected one of {', '.join(HEADERS)}")
+    _duration(source.session_timeout, f"{key}.session_timeout")
     share, sasl = source.partitions, source.sasl
     if share is not None and share.number >= share.of:
         raise _Wrong(f"{key}.partitions.member: less than {share.of} expected, found {share.member}")

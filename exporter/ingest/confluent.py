@@ -25,7 +25,7 @@ from confluent_kafka import (
 )
 
 from exporter.ingest.envelopes import envelopes_of
-from exporter.ingest.kafka_client import Blocked, Bounds, Connection, Rebalancing, Sasl, Unreachable
+from exporter.ingest.kafka_client import HEARTBEATS, Blocked, Bounds, Connection, Rebalancing, Sasl, Unreachable
 from exporter.ingest.lanes import Partition, Records
 from exporter.monitor.events import Reject
 
@@ -261,6 +261,8 @@ def _options(connection: Connection) -> dict[str, Any]:
         "partition.assignment.strategy": "range,roundrobin",  # as kafka-python, so that a group can have both
         "topic.metadata.refresh.interval.ms": METADATA_MS,
         "reconnect.backoff.max.ms": 1000,
+        "session.timeout.ms": int(connection.session_timeout_s * 1000),
+        "heartbeat.interval.ms": int(connection.session_timeout_s * 1000 / HEARTBEATS),
         "fetch.queue.backoff.ms": 10,
         "queued.max.messages.kbytes": QUEUE_KIB,
         "security.protocol": ("sasl_" if sasl else "") + ("ssl" if tls else "plaintext"),

@@ -9,6 +9,9 @@ from typing import NamedTuple, Protocol, TypeAlias
 
 from exporter.ingest.lanes import Partition, Records
 
+HEARTBEATS = 15
+"""Heartbeats a session; Kafka's own defaults have as many."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tls:
@@ -33,12 +36,13 @@ class Sasl:
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """How to reach a cluster. Without `group_id` no offset is committed."""
+    """How to reach a cluster. Without `group_id` no offset is committed; a silent member is out after its timeout."""
 
     bootstrap_servers: Sequence[str]
     group_id: str | None
     earliest: bool
     client_id: str
+    session_timeout_s: float = 45.0
     tls: Tls | None = None
     sasl: Sasl | None = None
 

@@ -19,7 +19,7 @@ from kafka.net.sasl.oauth import AbstractTokenProvider
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from exporter.ingest.envelopes import envelopes_of
-from exporter.ingest.kafka_client import Blocked, Bounds, Connection, Rebalancing, Unreachable
+from exporter.ingest.kafka_client import HEARTBEATS, Blocked, Bounds, Connection, Rebalancing, Unreachable
 from exporter.ingest.lanes import Partition, Records
 from exporter.monitor.events import Reject
 
@@ -242,6 +242,8 @@ def _options(connection: Connection) -> dict[str, Any]:
         "auto_offset_reset": "earliest" if connection.earliest else "latest",
         "enable_auto_commit": False,
         "allow_auto_create_topics": False,
+        "session_timeout_ms": int(connection.session_timeout_s * 1000),
+        "heartbeat_interval_ms": int(connection.session_timeout_s * 1000 / HEARTBEATS),
         "bootstrap_timeout_ms": CONNECT_MS,
         "reconnect_backoff_max_ms": RECONNECT_MS,
         "metadata_max_age_ms": METADATA_MS,
