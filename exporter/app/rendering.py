@@ -57,7 +57,7 @@ class Renderer:
         )
         healths = [sample for source, health in sources.items() for sample in health.samples(source)]
         kept = () if state is None else state.samples()
-        everything = [*samples, *healths, *self_samples(self._state, len(samples)), *kept]
+        everything = [*samples, *healths, *self_samples(self._state, len(samples) + len(healths)), *kept]
         self._history.record(snapshot)
         answer = status(snapshot, self._history, self._state, sources, state, tick_s=self._tick_s, not_ready=not_ready)
         return Rendered(

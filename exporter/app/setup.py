@@ -29,8 +29,9 @@ from exporter.ingest.lenient import UNKNOWN_VERSION
 from exporter.ingest.native import NativeCodec
 from exporter.ingest.source import Codec, Source, Unavailable
 from exporter.ingest.tables import TableCodec, format_of
-from exporter.monitor.fleet import BadState, Fleet
+from exporter.monitor.fleet import Fleet
 from exporter.monitor.reference import Columns, Reference
+from exporter.monitor.state import BadState, NewerState
 
 
 def build_fleet(config: Config, base: Path) -> Fleet:
@@ -75,10 +76,12 @@ def _restored(config: Config, base: Path) -> tuple[Fleet, Store | None]:
         return build_fleet(config, base), None
     store = Store.open(base / config.state.path)
     fleet = build_fleet(config, base)
+    if not store.entries:
+        return fleet, store
     try:
         fleet.load(store.entries)
     except BadState as error:
-        store.set_aside_as_damaged(str(error))
+        store.put_aside("newer" if isinstance(error, NewerState) else "damaged", str(error))
         fleet = build_fleet(config, base)
     return fleet, store
 
@@ -91,6 +94,7 @@ def kafka_connection(source: KafkaConfig, base: Path, name: str = "kafka") -> Co
         group_id=group_id,
         earliest=source.auto_offset_reset == "earliest",
         client_id=f"model-health-exporter-{name}",
+        session_timeout_s=seconds(source.session_timeout),
         tls=None if source.tls is None else _tls(source.tls, base),
         sasl=None if source.sasl is None else _sasl(source.sasl, base),
     )

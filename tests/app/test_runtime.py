@@ -13,12 +13,13 @@ from exporter.app import runtime as runtime_module
 from exporter.app.clock import LiveSurroundings
 from exporter.app.http import Access, build_app
 from exporter.app.references import load_all
-from exporter.app.runtime import LOG_EVERY_S, MISSED_TICKS, Feed, Runtime
+from exporter.app.runtime import LOG_EVERY_S, MISSED_TICKS, Feed, Inlet, Runtime
 from exporter.ingest.http import HttpSource
 from exporter.ingest.native import NativeCodec
 from exporter.ingest.source import Messages, Positions, Sink, Unavailable
 from exporter.monitor import reference
 from exporter.monitor.fleet import Fleet
+from exporter.monitor.health import SourceHealth
 from exporter.monitor.reference import Reference
 from exporter.monitor.settings import ModelSettings
 from exporter.monitor.snapshot import Snapshot
@@ -48,6 +49,7 @@ class ASource:
     def __init__(self, name: str, payloads: Sequence[bytes] = (), end: Exception | None = None, *, waits: bool = False):
         self.name = name
         self.ended = False
+        self.committed: list[dict[str, str]] = []
         self._payloads = payloads
         self._end = end
         self._waits = waits
@@ -61,8 +63,14 @@ class ASource:
         if self._waits:
             await asyncio.Event().wait()
 
+    async def commit(self, positions: Positions) -> None:
+        self.committed.append(dict(positions))
+
     def not_ready(self) -> str | None:
         return None
+
+    def health(self) -> SourceHealth:
+        return SourceHealth("exactly_once")
 
 
 def a_runtime(fleet: Fleet, *sources: ASource, log_values: bool = False, **options: Any) -> Runtime:
@@ -131,7 +139,7 @@ class TestTicks:
         async def story() -> None:
             fleet = a_fleet()
             runtime = a_runtime(fleet, tick_s=3600)
-            sink = runtime.sink(Feed(ASource("s"), NativeCodec(fleet, "s")))
+            sink = Inlet(runtime, Feed(ASource("s"), NativeCodec(fleet, "s")))
             for number in range(20):
                 ticking = asyncio.create_task(runtime.tick_once())
                 for model, version in ((MODEL, f"v{number % 5}"), (f"m{number}", "1")):
@@ -185,7 +193,7 @@ class TestRejectsInTheLog:
     def log(self, caplog: pytest.LogCaptureFixture, *, log_values: bool, payloads: Sequence[bytes]) -> list[str]:
         async def story() -> None:
             runtime = a_runtime(a_fleet(), log_values=log_values)
-            sink = runtime.sink(Feed(ASource("s"), NativeCodec(runtime.fleet, "s", log_values=log_values)))
+            sink = Inlet(runtime, Feed(ASource("s"), NativeCodec(runtime.fleet, "s", log_values=log_values)))
             for payload in payloads:
                 await sink(Messages("s", [payload] * 3, time.time()))
 
@@ -320,7 +328,7 @@ class TestReferences:
             after = a_model("1", colour=["red", "blue"] * 50, a=np.arange(100.0), x=np.arange(100.0))
             fleet = a_fleet(before, min_samples=1)
             runtime = a_runtime(fleet, tick_s=3600)
-            sink = runtime.sink(Feed(ASource("s"), NativeCodec(fleet, "s")))
+            sink = Inlet(runtime, Feed(ASource("s"), NativeCodec(fleet, "s")))
             counting = asyncio.create_task(sink(Messages("s", events(10), time.time())))
             await asyncio.sleep(0)
             fleet.adopt(MODEL, [after])
@@ -340,7 +348,7 @@ class TestReferences:
 def test_the_sink_says_what_became_of_a_chunk():
     async def story() -> None:
         runtime = a_runtime(a_fleet())
-        sink = runtime.sink(Feed(ASource("s"), NativeCodec(runtime.fleet, "s")))
+        sink = Inlet(runtime, Feed(ASource("s"), NativeCodec(runtime.fleet, "s")))
         receipt = await sink(Messages("s", [*events(3), b"{", b'{"model":"m","label":1}'], time.time()))
         assert (receipt.accepted, len(receipt.rejects), receipt.dropped) == (3, 1, 1)
 

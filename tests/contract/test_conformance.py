@@ -16,8 +16,9 @@ from exporter.app.rendering import Rendered, Renderer
 from exporter.catalog.metrics import INFO_LABELS, METRICS
 from exporter.ingest.native import NativeCodec
 from exporter.ingest.source import Messages
-from exporter.monitor.events import DROP_REASONS, LATE_REASONS, REJECT_REASONS, FeatureKey
+from exporter.monitor.events import DROP_REASONS, LATE_REASONS, REJECT_REASONS, TROUBLE_REASONS, FeatureKey
 from exporter.monitor.fleet import Fleet
+from exporter.monitor.health import SourceHealth, StateHealth
 from exporter.monitor.settings import ModelSettings
 from exporter.monitor.snapshot import Snapshot
 from tests.builders import NOW, PREDICTION, SCORE, a_reference
@@ -79,11 +80,14 @@ def run() -> tuple[Snapshot, Rendered]:
     payloads = [json.dumps(event).encode() for event in events]
     fleet.observe(NativeCodec(fleet, "http").decode(Messages("http", payloads, NOW)), NOW)
     renderer = Renderer("0", started=NOW, tick_s=5)
-    renderer.render(fleet.tick(NOW), [])
+    renderer.render(fleet.tick(NOW), SOURCES, STATE, [])
     renderer.ticked(0.01, NOW)
     snapshot = fleet.tick(NOW)
-    return snapshot, renderer.render(snapshot, [])
+    return snapshot, renderer.render(snapshot, SOURCES, STATE, [])
 
+
+SOURCES = {"http": SourceHealth("at_most_once"), "kafka": SourceHealth("exactly_once", partitions=3, lag_records=7)}
+STATE = StateHealth(write_failures=1, last_write=NOW, write_duration_s=0.01, size_bytes=4096, set_aside="newer")
 
 FORMATS = ("text", "openmetrics")
 
@@ -122,8 +126,9 @@ def test_every_metric_of_the_catalogue_is_emitted(families: Mapping[str, Family]
 
 
 def test_every_sample_is_read_back_as_it_was(families: Mapping[str, Family]):
-    samples, withheld = run()[0].exposed
+    exposed, withheld = run()[0].exposed
     assert withheld == 0
+    samples = [*exposed, *(sample for source, health in SOURCES.items() for sample in health.samples(source))]
     expected = {}
     for series, value in samples:
         labels = dict(zip((label.name for label in series.metric.labels), series.values, strict=True))
@@ -148,13 +153,19 @@ def test_no_sample_is_nan_and_no_timestamp_is_sent(families: Mapping[str, Family
 
 
 def test_every_reason_is_there_from_the_start(families: Mapping[str, Family]):
-    for name, reasons in (("rejected", REJECT_REASONS), ("dropped", DROP_REASONS), ("late", LATE_REASONS)):
+    known = {
+        "rejected": REJECT_REASONS,
+        "dropped": DROP_REASONS,
+        "late": LATE_REASONS,
+        "source_errors": TROUBLE_REASONS,
+    }
+    for name, reasons in known.items():
         samples = families[f"ml_ingest_{name}"].samples
         assert {sample.labels["reason"] for sample in samples} == set(reasons)
 
 
 def test_the_exporter_counts_its_own_series(families: Mapping[str, Family]):
-    own = sum(name.startswith("ml_exporter_") for name in families)
+    own = sum(len(family.samples) for name, family in families.items() if name.startswith("ml_exporter_"))
     (series,) = families["ml_exporter_series"].samples
     assert series.value + own == sum(len(family.samples) for family in families.values())
 

@@ -10,14 +10,15 @@ import pytest
 from exporter.app.rendering import Renderer
 from exporter.monitor.events import Reject
 from exporter.monitor.fleet import Fleet
+from exporter.monitor.health import SourceHealth
 from exporter.monitor.history import POINTS
 from exporter.monitor.settings import ModelSettings
 from tests.builders import MODEL, NOW, a_batch, a_fleet, a_reference, columns_of, decoded, observe
 
 KEYS = {
-    "": "now exporter sources models",
+    "": "now exporter state sources models",
     "exporter": "version started tick_s series series_limit series_dropped not_ready",
-    "source": "source events rejected late dropped watermark examples",
+    "source": "source health events rejected late dropped troubles redelivered watermark examples",
     "example": "time reason detail",
     "model": "model version configured state reference learning window traffic history features_drifted "
     "features_evaluated features",
@@ -34,13 +35,16 @@ KEYS = {
 }
 
 
+SOURCES = {"events": SourceHealth("exactly_once", lag_records=3)}
+
+
 def has(part: Mapping[str, Any], name: str) -> None:
     assert set(part) == set(KEYS[name].split()), name
 
 
 def rendered(fleet: Fleet, now: float = NOW, *, renderer: Renderer | None = None) -> dict[str, Any]:
     renderer = renderer or Renderer("0.1", started=NOW - 60, tick_s=5)
-    plain = renderer.render(fleet.tick(now), ["events.jsonl: not there"]).status.plain
+    plain = renderer.render(fleet.tick(now), SOURCES, None, ["events.jsonl: not there"]).status.plain
     return json.loads(plain, parse_constant=lambda token: pytest.fail(f"{token} is no JSON"))
 
 
