@@ -76,7 +76,8 @@ class Runtime:
         self._positions = {feed.source.name: dict[str, str]() for feed in feeds}
         self._state: StateHealth | None = None
         if store is not None:
-            self._state = StateHealth(set_aside=store.set_aside[0] if store.set_aside else None)
+            set_aside = None if store.set_aside is None else store.set_aside[0]
+            self._state = StateHealth(set_aside=set_aside, trouble=store.trouble)
             for source, positions in store.positions.items():
                 self._positions.setdefault(source, {}).update(positions)
         self._writing: asyncio.Task[bool] | None = None
