@@ -6,6 +6,7 @@ import hmac
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import resources
 from ipaddress import ip_address
 
@@ -85,13 +86,14 @@ def build_app(runtime: Runtime, source: HttpSource | None, access: Access) -> St
     readable = _guarded(access.read_token)
     return Starlette(
         routes=[
+            # Asked for the most by far, and routes are tried in order.
+            Route("/v1/events", _posting(access)(events), methods=["POST"]),
             Route("/", readable(index)),
             Route("/metrics", readable(metrics)),
             Route("/api/v1/models", readable(models)),
             Route("/api/v1/references/{id}", readable(reference)),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
-            Route("/v1/events", _posting(access)(events), methods=["POST"]),
         ]
     )
 
@@ -146,8 +148,13 @@ def _has_token(request: Request, token: str) -> bool:
 
 
 def _is_local(request: Request) -> bool:
+    return request.client is not None and _is_loopback(request.client.host)
+
+
+@lru_cache
+def _is_loopback(host: str) -> bool:
     try:
-        return request.client is not None and ip_address(request.client.host).is_loopback
+        return ip_address(host).is_loopback
     except ValueError:
         return False
 
