@@ -188,7 +188,7 @@ def steps(*, quick: bool) -> list[Figure]:
     ]
     renderer = Renderer("bench", started=now, tick_s=5)
     series = len(piped.fleet.tick(now).exposed[0])
-    rendering = held(lambda _: renderer.render(piped.fleet.tick(now), []), 5)
+    rendering = held(lambda _: renderer.render(piped.fleet.tick(now), {}, None, []), 5)
     figures.append(
         Figure(
             "evaluate and render one model (worker thread)",
@@ -226,7 +226,7 @@ def decoding(references: Mapping[str, Sequence[Reference]], bodies: Sequence[byt
     """A round: CPU seconds of the codec's own decoder, its results thrown away."""
 
     def once() -> float:
-        decode = warm(pipeline(references), bodies[0]).codec._decode
+        decode = warm(pipeline(references), bodies[0]).codec._union
         assert decode is not None
         spent = 0.0
         settle()
