@@ -4,6 +4,7 @@ The file is one partition. A line counts once its line break is there; an unfini
 the end of a file that is not followed, or of one that was rotated away. A cell of CSV must not hold line breaks here.
 """
 
+import glob
 import os
 from codecs import BOM_UTF8
 from collections.abc import AsyncIterator, Iterator
@@ -68,7 +69,9 @@ class FileSource:
         if self._format == "parquet":
             await self._run_parquet(sink, resume)
             return
-        current = await self._open(resume.get(self.partition))
+        position = resume.get(self.partition, "")
+        moved = self._moved(position) if self._follow else None
+        current = await self._open(position, moved)
         try:
             while True:
                 delivered = False
@@ -88,7 +91,7 @@ class FileSource:
                     async for chunk in self._unfinished(current):
                         await sink(chunk)
                     current.file.close()
-                    current = await self._open(None)
+                    current = await self._open()
                 elif change == "truncated":
                     current.file.seek(0)
                     current.offset, current.rest, current.header, current.skipping = 0, b"", None, False
@@ -110,10 +113,15 @@ class FileSource:
                 position = f"{inode}:{read}"
                 await sink(Table(self.partition, table.columns, table.rows, self._surroundings.now(), position))
 
-    async def _open(self, position: str | None) -> _Open:
+    def _moved(self, position: str) -> Path | None:
+        """The file that we were in the middle of, if it was rotated away while we were not looking."""
+        siblings = self._path.parent.glob(f"{glob.escape(self._path.name)}?*")
+        return next((path for path in siblings if _is_of(position, path.stat())), None)
+
+    async def _open(self, position: str = "", path: Path | None = None) -> _Open:
         while True:
             try:
-                file = self._path.open("rb")
+                file = (path or self._path).open("rb")
                 break
             except OSError as error:
                 self._trouble = f"cannot read {self._path}: {error.strerror}"
@@ -121,14 +129,7 @@ class FileSource:
                     raise Unavailable(self._trouble) from None
                 await self._surroundings.sleep(POLL_S)
         self._trouble = None
-        current = _Open(file, os.fstat(file.fileno()).st_ino)
-        inode, _, offset = (position or "").partition(":")
-        if offset and int(inode) == current.inode and int(offset) <= os.fstat(file.fileno()).st_size:
-            current.offset = int(offset)
-            if self._format == "csv":
-                current.header = _header(file.readline())
-            file.seek(current.offset)
-        return current
+        return _resumed(file, position, self._format)
 
     async def _chunks(self, current: _Open) -> AsyncIterator[Chunk]:
         """Whole lines up to the present end of the file."""
@@ -181,6 +182,23 @@ class FileSource:
         if status.st_ino != current.inode:
             return "rotated"
         return "truncated" if status.st_size < current.offset else None
+
+
+def _resumed(file: BinaryIO, position: str, file_format: Format) -> _Open:
+    """An open file at a position, if that is one of this file; else at its start."""
+    status = os.fstat(file.fileno())
+    current = _Open(file, status.st_ino)
+    if _is_of(position, status):
+        current.offset = int(position.partition(":")[2])
+        if file_format == "csv":
+            current.header = _header(file.readline())
+        file.seek(current.offset)
+    return current
+
+
+def _is_of(position: str, status: os.stat_result) -> bool:
+    inode, _, offset = position.partition(":")
+    return bool(offset) and int(inode) == status.st_ino and int(offset) <= status.st_size
 
 
 def _header(line: bytes) -> list[str]:

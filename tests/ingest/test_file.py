@@ -4,7 +4,9 @@ import tracemalloc
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet as pq
 
 from exporter.ingest.file import FileSource
 from exporter.ingest.native import NativeCodec
@@ -88,6 +90,18 @@ class TestRead:
         with pytest.raises(Unavailable, match="Is a directory"):
             asyncio.run(source.run(FakeSink(), {}))
 
+    def test_parquet_goes_on_at_a_position_too(self, tmp_path: Path):
+        path = tmp_path / "rows.parquet"
+        pq.write_table(pa.table({"x": list(range(50_000))}), path)
+        first, *others = read(path, "parquet").tables
+        assert others
+        rest = FakeSink()
+        source = FileSource("file", path, "parquet", FakeSurroundings())
+        asyncio.run(source.run(rest, {first.partition: first.position}))
+        assert [list(table.columns["x"]) for table in rest.tables] == [list(table.columns["x"]) for table in others]
+        asyncio.run(source.run(rest, {first.partition: others[-1].position}))
+        assert len(rest.tables) == len(others), "all of it was counted"
+
 
 class TestFollow:
     def test_waits_for_a_file_that_comes_later_and_says_so(self, path: Path):
@@ -125,6 +139,21 @@ class TestFollow:
         old = path.with_name("rotated")
         steps = [rename(path), nothing, append(old, b"2\n"), nothing, append(old, b"3\n"), append(path, b"4\n")]
         assert follow(path, steps).payloads == [b"1", b"2", b"3", b"4"]
+
+    def test_the_rest_of_a_file_that_was_rotated_while_nobody_followed_comes_before_the_new_one(self, path: Path):
+        path.write_bytes(b"1\n2\n")
+        first = follow(path, [])
+        path.rename(path.with_name(f"{path.name}.1"))
+        append(path.with_name(f"{path.name}.1"), b"3\n4")()
+        path.with_name(f"{path.name}.2").write_bytes(b"an older one\n")
+        path.write_bytes(b"5\n")
+        resume = {chunk.partition: chunk.position for chunk in first.chunks}
+        source = FileSource("file", path, "jsonl", FakeSurroundings(), follow=True)
+        sink = FakeSink()
+        with pytest.raises(Over):
+            asyncio.run(source.run(sink, resume))
+        assert sink.payloads == [b"3", b"4", b"5"]
+        assert source.not_ready() is None
 
     def test_a_truncated_file_is_read_from_its_start(self, path: Path):
         path.write_bytes(b"1\n2\nunfinish")
