@@ -18,7 +18,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 @pytest.mark.parametrize("block", re.findall(r"```yaml\n(.*?)```", README, re.DOTALL))
 def test_configurations_are_good(block):
-    config = parse(block, "README.md", {"MODEL_VERSION": "3"})
+    config = parse(block, "README.md", {"MODEL_VERSION": "3", "POD_NAME": "exporter-0"})
 
     assert config.models[0].name == "car_loan"
 
