@@ -126,11 +126,29 @@ def run(
     folder: Path, models: Sequence[Mapping[str, Any]] = (), references: Sequence[Reference] = (), **config: Any
 ) -> Iterator[Running]:
     """`run` with a configuration: a quick tick and any free port, unless `config` says otherwise."""
+    with started(folder, "run", "--config", str(configured(folder, models, references, **config))) as running:
+        yield running
+
+
+def configured(
+    folder: Path, models: Sequence[Mapping[str, Any]] = (), references: Sequence[Reference] = (), **config: Any
+) -> Path:
+    """The configuration file that `run` uses, beside the references it names."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, reference in enumerate(references):
         (folder / f"reference-{number}.json").write_bytes(encode(reference))
     values = {"listen": "127.0.0.1:0", "tick": "200ms", "models": [dict(model) for model in models], **config}
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(values, allow_unicode=True), encoding="utf-8")
-    with started(folder, "run", "--config", str(path)) as running:
-        yield running
+    return path
+
+
+def counters(text: str) -> dict[str, float]:
+    """Every series of a model or a source that only ever grows: counters, and what histograms are made of."""
+    return {
+        f"{sample.name}{sorted(sample.labels.items())}": sample.value
+        for family in text_string_to_metric_families(text)
+        if family.type in ("counter", "histogram") and family.name.startswith("ml_")
+        for sample in family.samples
+        if not family.name.startswith("ml_exporter_")
+    }

@@ -1,0 +1,109 @@
+"""What a real topic brings: predictions of several versions and times, labels, and what cannot be read."""
+
+import itertools
+import json
+import random
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+from tests.brokers import topics
+from tests.brokers.topics import Record
+from tests.e2e import stories
+
+LATE_S = 600.0
+"""How much older than their neighbours late events are."""
+
+INPUTS = ("age", "amount")
+VERSIONS = (stories.VERSION, "4")
+REFERENCES = [stories.reference(version=version, inputs=INPUTS) for version in VERSIONS]
+MODEL_CONFIG = {**stories.MODEL_CONFIG, "references": ["reference-*.json"]}
+
+_POOL = 3000
+_TURN_S = 0.2
+
+
+def pool(now: float, *, seed: int = 0) -> list[bytes]:
+    """Payloads to choose from: without a time of their own, except the late ones."""
+    made = stories.predictions(_POOL, inputs=INPUTS, version=None, seed=seed)
+    rng = random.Random(seed)
+    return [payload(number, event, now, rng) for number, event in enumerate(made)]
+
+
+def payload(number: int, event: dict[str, Any], now: float, rng: random.Random) -> bytes:
+    if number % 100 == 7:
+        return rng.choice([b"{", b"\xff\x00", b"[1]", b'{"features": {}}'])
+    if number % 50 == 11:
+        return json.dumps({"model": event["model"], "id": event["id"], "label": rng.randint(0, 1)}).encode()
+    event["version"] = rng.choices([*VERSIONS, "5", None], [5, 4, 1, 1])[0]
+    if number % 40 == 13:
+        event["timestamp"] = now - LATE_S
+    if number % 300 == 17:
+        event["model"] = "nobody-configured-this"
+    return json.dumps(event).encode()
+
+
+def kafka(bootstrap: str, names: Sequence[str], client: str, **options: Any) -> dict[str, Any]:
+    """A source that reads these topics."""
+    source = {"type": "kafka", "bootstrap_servers": [bootstrap], "topics": list(names), "client": client}
+    return source | {"session_timeout": "6s"} | options
+
+
+def static(bootstrap: str, names: Sequence[str], client: str, **options: Any) -> dict[str, Any]:
+    """One that owns all partitions for ever."""
+    return kafka(bootstrap, names, client, partitions={"member": 0, "of": 1}, **options)
+
+
+class Producing:
+    """A producer that goes on, while a test does other things, until all is produced."""
+
+    def __init__(self, bootstrap: str, partitions: Mapping[str, int], events: int, per_s: float) -> None:
+        """Topics have so many `partitions`, which take turns; all together get about `per_s` events a second."""
+        self.events = events
+        self._bootstrap = bootstrap
+        places = [(topic, number) for topic, count in partitions.items() for number in range(count)]
+        self._coming = zip(itertools.cycle(pool(time.time())), itertools.cycle(places))
+        self._turn = max(int(per_s * _TURN_S), 1)
+        self._ended = threading.Event()
+        self._failed: BaseException | None = None
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        if self._failed is not None:
+            raise self._failed
+
+    def bring(self, events: int) -> None:
+        """Produce so many now."""
+        by_topic: dict[str, list[Record]] = {}
+        for value, (topic, number) in itertools.islice(self._coming, events):
+            by_topic.setdefault(topic, []).append(Record(value, partition=number))
+        for topic, records in by_topic.items():
+            topics.produce(self._bootstrap, topic, records, "lz4")
+
+    def finish(self) -> None:
+        """Wait until all is produced."""
+        self._thread.join()
+
+    @property
+    def done(self) -> bool:
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        try:
+            self._produce()
+        except BaseException as error:  # noqa: BLE001 - raised where the thread is joined
+            self._failed = error
+
+    def _produce(self) -> None:
+        for start in range(0, self.events, self._turn):
+            due = time.monotonic() + _TURN_S
+            self.bring(min(self._turn, self.events - start))
+            if self._ended.wait(max(due - time.monotonic(), 0)):
+                return
