@@ -313,8 +313,8 @@ class Life:
         if isinstance(move, Step):
             self.now += move.wait
             take(self.fleet, move, self.now)
-            self.fleet._feeds["http"].troubles["connect"] += move.rejects
-            self.fleet._feeds["http"].redelivered += move.rejects
+            if move.rejects:
+                self.fleet.report("http", "connection", lost=3, redelivered=2)
         else:
             self.given = move
             self.fleet.adopt(MODEL, move)

@@ -1,4 +1,4 @@
-from exporter.monitor.events import DROP_REASONS, LATE_REASONS, REJECT_REASONS, Reject
+from exporter.monitor.events import DROP_REASONS, LATE_REASONS, REJECT_REASONS, TROUBLE_REASONS, Reject
 from exporter.monitor.feed import EXAMPLES, SourceFeed
 from tests.builders import NOW, as_text
 
@@ -7,7 +7,13 @@ def test_every_reason_is_there_from_the_start_at_zero():
     lines = as_text(SourceFeed().samples("kafka"))
 
     expected = {'ml_ingest_events_total{source="kafka"}': 0.0}
-    for name, reasons in (("rejected", REJECT_REASONS), ("late", LATE_REASONS), ("dropped", DROP_REASONS)):
+    expected['ml_ingest_redelivered_total{source="kafka"}'] = 0.0
+    for name, reasons in (
+        ("rejected", REJECT_REASONS),
+        ("late", LATE_REASONS),
+        ("dropped", DROP_REASONS),
+        ("source_errors", TROUBLE_REASONS),
+    ):
         expected |= {f'ml_ingest_{name}_total{{source="kafka",reason="{reason}"}}': 0 for reason in reasons}
     assert lines == expected, "and no watermark before an event"
 
