@@ -10,7 +10,7 @@ import csv
 import gzip
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from importlib import resources
 from importlib.resources.abc import Traversable
 
@@ -60,6 +60,10 @@ class DemoSource:
     def not_ready(self) -> str | None:
         """Always ready."""
         return None
+
+    def waiting(self, positions: Positions) -> Collection[str]:  # noqa: ARG002 - it is never late
+        """None: it is always in time."""
+        return ()
 
     def health(self) -> SourceHealth:
         """A demo starts at the beginning."""

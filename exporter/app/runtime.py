@@ -85,7 +85,7 @@ class Runtime:
         self._last_tick = time.monotonic()
         self._logged: dict[tuple[str, str], float] = {}
         self._failed: dict[str, str] = {}
-        self.rendered: Rendered = self._render(fleet.tick(time.time()))
+        self.rendered: Rendered = self._render(self._snapshot())
 
     def not_ready(self) -> list[str]:
         """Why traffic should not be relied on yet; empty when ready."""
@@ -144,6 +144,12 @@ class Runtime:
             self._logged[key] = now
             logger.log(level, message, *arguments)
 
+    def _snapshot(self) -> Snapshot:
+        waiting: list[str] = []
+        for feed in self.feeds:
+            waiting += feed.source.waiting(self._positions[feed.source.name])
+        return self.fleet.tick(time.time(), waiting)
+
     def _render(self, snapshot: Snapshot) -> Rendered:
         sources = {feed.source.name: self._health(feed.source) for feed in self.feeds}
         return self._renderer.render(snapshot, sources, self._state, self.not_ready())
@@ -162,7 +168,7 @@ class Runtime:
         while self._writing is not None and time.monotonic() < deadline:
             await asyncio.wait([self._writing], timeout=deadline - time.monotonic())
         # No await from here to the write: snapshot, state and positions are of one moment.
-        snapshot = self.fleet.tick(time.time())
+        snapshot = self._snapshot()
         positions = {source: dict(partitions) for source, partitions in self._positions.items()}
         if self._store is None:
             return snapshot, positions

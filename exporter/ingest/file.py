@@ -7,7 +7,7 @@ the end of a file that is not followed, or of one that was rotated away. A cell 
 import glob
 import os
 from codecs import BOM_UTF8
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -52,6 +52,7 @@ class FileSource:
         self._surroundings = surroundings
         self._follow = follow
         self._trouble: str | None = f"{name} {path}: not opened yet"
+        self._caught_up = False
 
     def not_ready(self) -> str | None:
         """Why the file cannot be read now."""
@@ -59,6 +60,10 @@ class FileSource:
 
     async def commit(self, positions: Positions) -> None:
         """A file need not be told."""
+
+    def waiting(self, positions: Positions) -> Collection[str]:  # noqa: ARG002 - one partition, whatever its position
+        """The file, until its end was seen once."""
+        return () if self._caught_up else (self.partition,)
 
     def health(self) -> SourceHealth:
         """A file can be read again from any position."""
@@ -83,8 +88,10 @@ class FileSource:
                 if not self._follow:
                     async for chunk in self._unfinished(current):
                         await sink(chunk)
+                    self._caught_up = True
                     return
                 change = self._change(current)
+                self._caught_up = change is None
                 if change == "rotated":
                     async for chunk in self._chunks(current):  # what was written after the last look
                         await sink(chunk)
@@ -112,6 +119,7 @@ class FileSource:
             if read > skip:
                 position = f"{inode}:{read}"
                 await sink(Table(self.partition, table.columns, table.rows, self._surroundings.now(), position))
+        self._caught_up = True
 
     def _moved(self, position: str) -> Path | None:
         """The file that we were in the middle of, if it was rotated away while we were not looking."""

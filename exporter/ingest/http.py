@@ -7,7 +7,7 @@ the answer is "busy" and nothing was accepted.
 import json
 import re
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -80,6 +80,10 @@ class HttpSource:
 
     async def commit(self, positions: Positions) -> None:
         """What was posted was answered already."""
+
+    def waiting(self, positions: Positions) -> Collection[str]:  # noqa: ARG002 - nobody knows what will be posted
+        """None: silence means that nothing is posted."""
+        return ()
 
     def health(self) -> SourceHealth:
         """An answer means counted in memory."""

@@ -3,7 +3,7 @@
 What a source was told is durable (`commit`) it may acknowledge to where it came from, and nothing before that.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
@@ -149,6 +149,10 @@ class Source(Protocol):
 
     def not_ready(self) -> str | None:
         """Why the source cannot deliver now, for /readyz; None when it can."""
+        ...
+
+    def waiting(self, positions: Positions) -> Collection[str]:
+        """Partitions that have, or may have, more to deliver than up to these positions: their silence is not idle."""
         ...
 
     def health(self) -> SourceHealth:

@@ -7,7 +7,7 @@ unconfigured models and surplus versions are turned away once their places are t
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -215,9 +215,13 @@ class Fleet:
 
     # ---- snapshots out ---------------------------------------------------------------------------------------------
 
-    def tick(self, now: float) -> Snapshot:
-        """Count what waits, move the windows, and return the state as it is now."""
+    def tick(self, now: float, waiting: Collection[str] = ()) -> Snapshot:
+        """Count what waits, move the windows, and return the state as it is now.
+
+        `waiting` are partitions that have, or may have, more to deliver: windows wait for them, however silent.
+        """
         for model in self._models.values():
+            model.watermarks.hold(waiting, now)
             model.watermarks.tick(now)
         self._flush()
         self._forget_idle(now)

@@ -5,7 +5,7 @@ how a stream was cut into batches or spread over processes: whether an event is 
 and the window's end only on the watermarks.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
@@ -99,6 +99,11 @@ class Watermarks:
             result[outside] = OUTSIDE
         self._move_end(now)
         return result, late, int(future.sum()) if any_future else 0
+
+    def hold(self, partitions: Collection[str], now: float) -> None:
+        """Let these partitions not become idle: they are silent because they cannot be read, or not yet."""
+        for name in self.partitions.keys() & set(partitions):
+            self.partitions[name].seen = now
 
     def tick(self, now: float) -> None:
         """Let time pass without events: partitions become idle, and when all are, the window follows the clock."""

@@ -2,7 +2,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,9 @@ class ASource:
     def not_ready(self) -> str | None:
         return None
 
+    def waiting(self, positions: Positions) -> Sequence[str]:
+        return ()
+
     def health(self) -> SourceHealth:
         return SourceHealth("exactly_once")
 
@@ -87,10 +90,10 @@ class StoppedFleet(Fleet):
 
     broken = False
 
-    def tick(self, now: float) -> Snapshot:
+    def tick(self, now: float, waiting: Collection[str] = ()) -> Snapshot:
         if self.broken:
             raise ArithmeticError("this tick fails")
-        return super().tick(now)
+        return super().tick(now, waiting)
 
 
 class TestTicks:

@@ -292,3 +292,36 @@ class TestPostsCountedTogether:
             assert MODEL in runtime.rendered.text.plain.decode()
 
         asyncio.run(story())
+
+
+def test_after_a_long_stop_windows_wait_for_what_is_still_to_be_read(tmp_path: Path):
+    """An hour later all partitions look idle, but their next hour is in the backlog."""
+
+    class Backlogged(Steady):
+        def waiting(self, positions: Mapping[str, str]) -> Any:
+            return positions.keys()
+
+        async def send_at(self, timestamp: float) -> None:
+            self.sent += 1
+            await self.sink(Messages("s/t/0", events(1), timestamp, str(self.sent)))
+
+    async def life(now: float, monkeypatch: pytest.MonkeyPatch) -> Any:
+        monkeypatch.setattr(time, "time", lambda: now)
+        store = Store.open(tmp_path)
+        fleet = a_fleet()
+        if store.entries:
+            fleet.load(store.entries)
+        source = Backlogged("s")
+        runtime = a_runtime(fleet, store, source, tick_s=3600)
+        async with running(runtime):
+            await until(lambda: source.sink)
+            source.sent = 10
+            await source.send_at(1_800_000_000.0 + source.sent)
+            await runtime.tick_once()
+            (account,) = json.loads(runtime.rendered.status.plain)["sources"]
+            (model,) = json.loads(runtime.rendered.status.plain)["models"]
+        return account["late"], model["window"]["samples"], model["state"]
+
+    with pytest.MonkeyPatch.context() as patch:
+        assert asyncio.run(life(1_800_000_010.0, patch)) == ({}, 1, "no_reference")
+        assert asyncio.run(life(1_800_000_010.0 + 5 * 3600, patch)) == ({}, 2, "no_reference")

@@ -122,6 +122,19 @@ def test_without_events_the_window_follows_the_clock():
     assert marks.lag_s(NOW + 3600) == 0
 
 
+def test_a_partition_that_cannot_be_read_yet_holds_the_window_however_silent_it_is():
+    marks = Watermarks(WINDOW)
+    advance(marks, [NOW - 300], "waiting")
+    advance(marks, [NOW], "fast")
+    marks.hold(["waiting", "never seen"], NOW + 3600)
+    marks.tick(NOW + 3600)
+    assert marks.end == PANE - 5
+    assert marks.lag_s(NOW + 3600) == 3900
+    assert set(marks.partitions) == {"waiting", "fast"}
+    marks.tick(NOW + 3661)
+    assert marks.end == PANE + 61
+
+
 offsets = st.one_of(st.floats(-10, 10), st.floats(-8000, 400), st.sampled_from([-1.7e9, 1e9]))
 steps = st.lists(
     st.tuples(st.floats(0, 100), st.sampled_from("abc"), st.lists(offsets, max_size=4)), min_size=1, max_size=30
