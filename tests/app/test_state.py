@@ -396,6 +396,20 @@ def test_files_that_vanish_are_written_anew(tmp_path: Path, lost: str):
     store.close()
 
 
+def test_files_that_vanish_during_a_write_are_not_reported_as_written(tmp_path: Path):
+    store = filled(tmp_path)
+    assert store._connection is not None
+    log = tmp_path / f"{NAME}-wal"
+    store._connection.set_trace_callback(lambda statement: log.unlink() if statement == "COMMIT" else None)
+
+    with pytest.raises(StateError, match="deleted or replaced"):
+        store.write({"c": b"3"}, {})
+
+    store.write({}, {})
+    assert held(tmp_path) == ({**FIRST[0], "c": b"3"}, FIRST[1])
+    store.close()
+
+
 def test_a_database_that_is_replaced_while_it_is_open(tmp_path: Path):
     """By an older copy, say: the counters that were shown are those of the process."""
     filled(tmp_path / "old").close()
@@ -491,6 +505,15 @@ def test_what_is_no_database_is_left(tmp_path: Path, content: bytes, reason: str
     (tmp_path / NAME).write_bytes(content)
 
     assert_left(tmp_path, reason)
+
+
+def test_a_database_that_could_be_read_but_never_written_is_left(tmp_path: Path):
+    filled(tmp_path).close()
+    with (tmp_path / NAME).open("r+b") as file:
+        file.seek(18)
+        file.write(b"\x03")  # SQLite takes it for the format of a later SQLite
+
+    assert_left(tmp_path, "damaged")
 
 
 def test_a_database_of_somebody_else_is_left(tmp_path: Path):

@@ -575,7 +575,7 @@ def test_another_goal_of_learning_keeps_the_rows():
     sooner, later = a_fleet(learn=500), a_fleet(learn=2000)
     assert view(restarted(fleet, sooner)).learning == (600, 500)
     assert view(restarted(fleet, later)).learning == (600, 2000)
-    observe(sooner, rows=5, raw=raw_rows(5, 2))
+    observe(sooner, rows=700, raw=raw_rows(700, 2))
     assert [learner.seen for learner in sooner.learned()] == [600]
     assert later.learned() == ()
 

@@ -78,6 +78,19 @@ def test_names_in_events_cannot_grow_memory():
     assert len(one.build(NOW).features) == limit
 
 
+def test_names_of_before_a_restart_count_as_well():
+    limit = thresholds.LEARN_FEATURES_LIMIT.count
+    one, again = learner(1000), learner(1000)
+    one.observe([{an_input(f"f{i}"): 1.0} for i in range(limit - 1)])
+    again.load(one.seen, [one.piece(piece) for piece in sorted(one.pieces())])
+
+    again.observe([{an_input("f0"): 2.0, an_input("last"): 1.0, an_input("more"): 1.0}])
+
+    names = [feature.name for feature in again.build(NOW).features]
+    assert len(names) == limit
+    assert names[-1] == "last"
+
+
 def test_free_text_is_no_category_and_is_not_kept():
     one = learner(4)
     one.observe([{COLOUR: "a", X: 1.0}, {COLOUR: "b" * 10_000, X: 2.0}, {COLOUR: "a", X: 3.0}, {COLOUR: "b", X: 4.0}])
