@@ -43,10 +43,19 @@ _CONNECTION = (
     KafkaError._TIMED_OUT,
     KafkaError._RESOLVE,
     KafkaError.REQUEST_TIMED_OUT,
+    KafkaError.NETWORK_EXCEPTION,
+    KafkaError.BROKER_NOT_AVAILABLE,
     KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.REPLICA_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError._UNKNOWN_PARTITION,  # as far as anybody knows who is still there
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
 )
 _CORRUPT = (KafkaError._BAD_MSG, KafkaError._BAD_COMPRESSION, KafkaError.INVALID_MSG)
-_PASSING = (KafkaError._PARTITION_EOF, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION)
+_PASSING = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION)
 
 logger = logging.getLogger(__name__)
 _QUIET = logging.getLogger("librdkafka")
@@ -74,35 +83,26 @@ class ConfluentClient:
             list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
 
-    def assign(self, offsets: Mapping[Partition, int | None]) -> None:
+    def assign(self, offsets: Mapping[Partition, int]) -> None:
         """Read these partitions too."""
-        start = OFFSET_BEGINNING if self._earliest else OFFSET_END
         with _explained():
-            self._consumer.incremental_assign(
-                [TopicPartition(*one, start if offset is None else offset) for one, offset in offsets.items()]
-            )
+            self._consumer.incremental_assign([TopicPartition(*one, offset) for one, offset in offsets.items()])
         self._assigned |= offsets.keys()
 
     def poll(self, timeout_s: float, limit: int) -> Sequence[Records | Blocked]:
-        """Records as they come."""
-        self._revoked = set()
-        with _explained():
-            messages = self._consumer.consume(limit, timeout_s)
+        """Records as they come. What is refused is raised at the next call, for what came before it is good."""
         if self._refused is not None:
             refused, self._refused = self._refused, None
             raise refused
-        broken: list[Records | Blocked] = []
-        if any(map(_error, messages)):
-            for message in messages:
-                if message.error() is not None:
-                    broken += self._broken(message)
-            messages = [message for message in messages if message.error() is None]
+        self._revoked = set()
+        with _explained():
+            messages = self._consumer.consume(limit, timeout_s)
         found: dict[Partition, list[Any]] = {}
         for (topic, number), run in groupby(messages, _place):
             found.setdefault(Partition(topic, number), []).extend(run)
         if self._revoked:
             self._again(found)
-        return [*broken, *(self._records(one, run) for one, run in found.items())]
+        return [records for one, run in found.items() if (records := self._records(one, run)) is not None]
 
     def pause(self, partitions: Collection[Partition]) -> None:
         """Fetch from all partitions but these."""
@@ -152,28 +152,42 @@ class ConfluentClient:
         """Leave the group and go."""
         self._consumer.close()
 
-    def _records(self, partition: Partition, messages: Sequence[Any]) -> Records:
-        first, last = messages[0].offset(), messages[-1].offset()
-        offsets = range(first, last + 1)
+    def _records(self, partition: Partition, messages: Sequence[Any]) -> Records | None:
+        """What came of a partition: records, errors and its end; None if it is nothing for the source."""
+        rejects: list[Reject] = []
+        next_offset = -1
+        if any(map(_error, messages)):
+            for message in messages:
+                next_offset = max(next_offset, self._passed(partition, message, rejects))
+            messages = [message for message in messages if message.error() is None]
+        if messages:
+            next_offset = max(next_offset, messages[-1].offset() + 1)
+        elif next_offset < 0:
+            return None
+        offsets = range(messages[0].offset(), messages[-1].offset() + 1) if messages else range(0)
         return Records(
             partition=partition,
-            next_offset=last + 1,
+            next_offset=next_offset,
             times=[message.timestamp()[1] / 1000 for message in messages],
             values=[message.value() for message in messages],
             offsets=offsets if len(offsets) == len(messages) else [message.offset() for message in messages],
             envelopes=envelopes_of([message.headers() for message in messages], self._headers),
+            rejects=rejects,
         )
 
-    def _broken(self, message: Any) -> list[Records | Blocked]:
-        """A record that could not be read; librdkafka goes on behind it by itself. Other errors wait to be raised."""
+    def _passed(self, partition: Partition, message: Any, rejects: list[Reject]) -> int:
+        """How far an error brings us. librdkafka goes on behind what it cannot read; what it is refused is raised."""
         error = message.error()
-        if error.code() in _CORRUPT and message.topic() is not None and message.offset() is not None:
-            partition, offset = Partition(message.topic(), message.partition()), message.offset()
-            reject = Reject(0, "corrupt_record", f"{partition} offset {offset}: {error.str()}")
-            return [Records(partition, offset + 1, (), (), (), rejects=[reject])]
-        if error.code() not in _PASSING:
-            self._refused = _unreachable(error)
-        return []
+        if error is None or error.code() in _PASSING:
+            return -1
+        offset: int | None = message.offset()
+        if error.code() == KafkaError._PARTITION_EOF and offset is not None:
+            return offset
+        if error.code() in _CORRUPT and offset is not None:
+            rejects.append(Reject(0, "corrupt_record", f"{partition} offset {offset}: {error.str()}"))
+            return offset + 1
+        self._refused = _unreachable(error)
+        return -1
 
     def _again(self, found: dict[Partition, list[Any]]) -> None:
         """Fetch again what was taken away and given back within one call: nobody can say which of it came when."""
@@ -258,6 +272,8 @@ def _options(connection: Connection) -> dict[str, Any]:
         "enable.auto.offset.store": False,
         "allow.auto.create.topics": False,
         "check.crcs": True,
+        "isolation.level": "read_committed",
+        "enable.partition.eof": True,
         "partition.assignment.strategy": "range,roundrobin",  # as kafka-python, so that a group can have both
         "topic.metadata.refresh.interval.ms": METADATA_MS,
         "reconnect.backoff.max.ms": 1000,

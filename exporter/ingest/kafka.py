@@ -15,9 +15,10 @@ is a compression codec that is not installed: its records are good, and come whe
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
-from exporter.ingest.kafka_client import Blocked, Client, Connect, Connection, Unreachable
+from exporter.ingest.kafka_client import Blocked, Bounds, Client, Connect, Connection, Unreachable
 from exporter.ingest.lanes import Lanes, Partition, Records
 from exporter.ingest.lenient import MESSAGE_LIMIT_BYTES
 from exporter.ingest.source import Messages, Positions, Sink, Surroundings, Trouble
@@ -67,6 +68,8 @@ class KafkaSource:
         self._slack_s = slack_s
         self._lanes = Lanes(slack_s)
         self._counted: dict[Partition, int] = {}
+        self._read_to: dict[Partition, int] = {}
+        self._gaps: list[tuple[Partition, int, int]] = []
         self._fresh: set[Partition] = set()
         self._owned: set[Partition] = set()
         self._ends: dict[Partition, int] = {}
@@ -82,6 +85,10 @@ class KafkaSource:
         """What is wrong with the cluster, a topic or a partition."""
         wrong = self._trouble or next(iter(self._blocked.values()), None)
         return None if wrong is None else f"{self.name}: {wrong}"
+
+    def waiting(self, positions: Positions) -> Collection[str]:
+        """Partitions of which the broker holds more; all that were ever read while it cannot be asked."""
+        return positions.keys() if self._trouble else {self._key(partition) for partition in self._pending()}
 
     def health(self) -> SourceHealth:
         """Guarantee, partitions and lag."""
@@ -115,8 +122,11 @@ class KafkaSource:
         """Connect and read until something is so wrong that only another connection helps."""
         in_thread = self._surroundings.in_thread
         self._lanes = Lanes(self._slack_s)
+        self._read_to, self._gaps = {}, []
         self._owned, self._fresh, self._blocked, self._ends, self._committed = set(), set(), {}, {}, {}
-        client = await in_thread(self._connect, self._connection, self)
+        # A static member tells every start itself; what is deleted while it reads, it goes on behind.
+        connection = self._connection if self._share is None else replace(self._connection, earliest=True)
+        client = await in_thread(self._connect, connection, self)
         try:
             if self._share is None:
                 await in_thread(client.subscribe, self._topics)
@@ -143,19 +153,39 @@ class KafkaSource:
             if isinstance(records, Blocked):
                 self._blocked[partition] = records.detail
                 sink.report(Trouble(records.reason, records.detail))
-            elif partition in self._owned:
+            elif partition in self._owned and self._goes_on(records, sink):
                 self._lanes.put(records)
+
+    def _goes_on(self, records: Records, sink: Sink) -> bool:
+        """Compare where records begin with where the last ones ended; whether they bring anything new."""
+        partition, start = records.partition, records.start
+        read_to = self._read_to.get(partition)
+        if read_to is not None:
+            if not records.offsets and records.next_offset <= read_to:
+                return False
+            if start > read_to:
+                self._gaps.append((partition, read_to, start))
+            elif start < read_to:
+                self._is_another_one(partition, read_to, sink)
+        self._read_to[partition] = records.next_offset
+        return True
 
     async def _settle_in(self, client: Client, sink: Sink) -> None:
         """Learn where the group lets us begin with partitions that it gave us, and say what that counts again."""
         fresh, self._fresh = self._fresh & self._owned, set()
-        self._committed |= await self._surroundings.in_thread(client.committed, fresh)
-        for partition in fresh & self._committed.keys():
-            start = self._committed[partition]
+        committed = await self._surroundings.in_thread(client.committed, fresh)
+        bounds = await self._surroundings.in_thread(client.bounds, fresh - committed.keys())
+        self._committed |= committed
+        self._read_to |= committed
+        for partition in fresh:
+            if partition not in committed and not self._connection.earliest:
+                self._counted.pop(partition, None)  # it begins with what comes
+                continue
+            start = committed[partition] if partition in committed else bounds[partition].first
             surplus = self._counted.get(partition, start) - start
             self._counted[partition] = start
             if surplus > 0:
-                detail = f"{partition}: committed {start}, counted {start + surplus}: {surplus} records count again"
+                detail = f"{partition}: begins at {start}, counted up to {start + surplus}: {surplus} count again"
                 sink.report(Trouble("redelivered", detail, redelivered=surplus))
 
     async def _deliver(self, records: Records, sink: Sink) -> None:
@@ -218,17 +248,16 @@ class KafkaSource:
             found = await in_thread(client.partitions, self._topics)
             if self._share is not None:
                 await self._own(client, found, self._share, sink)
-            bounds = await in_thread(client.bounds, tuple(self._owned))
+            there = {partition for partition in self._owned if partition.number in found.get(partition.topic, ())}
+            bounds = await in_thread(client.bounds, there)
         except Unreachable as error:
             self._went_wrong(sink, error)
             return
         self._ends = {partition: bound.end for partition, bound in bounds.items()}
-        for partition, bound in bounds.items():
-            lost = bound.first - self._counted.get(partition, bound.first)
-            if lost > 0:
-                self._counted[partition] = bound.first
-                detail = f"{partition}: the broker has deleted {lost} records before they were read"
-                sink.report(Trouble("expired", detail, lost=lost))
+        gaps, self._gaps = self._gaps, []
+        for partition, start, end in gaps:  # most are markers and aborted records
+            if partition in bounds and start < bounds[partition].first:
+                self._lost(partition, min(end, bounds[partition].first) - start, sink)
         missing = [topic for topic in self._topics if topic not in found]
         if missing:
             self._went_wrong(sink, Unreachable("topic_missing", f"no such topic: {', '.join(missing)}"))
@@ -244,21 +273,26 @@ class KafkaSource:
         if not new:
             return
         bounds = await self._surroundings.in_thread(client.bounds, tuple(new))
-        known = {partition.topic for partition in self._owned}
-        offsets: dict[Partition, int | None] = {}
-        for partition in new:
-            counted = self._counted.get(partition)
-            if counted is None:
-                # A partition that was added to a topic that we read is read whole, whatever the start was to be.
-                offsets[partition] = bounds[partition].first if partition.topic in known else None
-            elif counted > bounds[partition].end:
-                detail = f"{partition}: offset {counted} is beyond its end: the topic is another one; reading it whole"
-                sink.report(Trouble("expired", detail))
-                offsets[partition] = self._counted[partition] = bounds[partition].first
-            else:
-                offsets[partition] = max(counted, bounds[partition].first)
-        await self._surroundings.in_thread(client.assign, offsets)
+        known = {partition.topic for partition in self._counted}
+        starts = {partition: self._start(partition, bounds[partition], known, sink) for partition in new}
+        # The first that the client tells of a new partition makes its start durable.
+        self._read_to |= {partition: start for partition, start in starts.items() if partition in self._counted}
+        self._counted |= starts
+        await self._surroundings.in_thread(client.assign, starts)
         self._owned |= new
+
+    def _start(self, partition: Partition, bounds: Bounds, known: Collection[str], sink: Sink) -> int:
+        """Where to begin with a partition of ours."""
+        counted = self._counted.get(partition)
+        if counted is None:
+            # A partition that was added to a topic that we read is read whole, whatever the start was to be.
+            return bounds.first if self._connection.earliest or partition.topic in known else bounds.end
+        if counted > bounds.end:
+            self._is_another_one(partition, counted, sink)
+            return bounds.first
+        if counted < bounds.first:
+            self._lost(partition, bounds.first - counted, sink)
+        return max(counted, bounds.first)
 
     # ---- a group's changes, told by the client on a thread of its own ----------------------------------------------
 
@@ -281,7 +315,7 @@ class KafkaSource:
         self._lanes.drop(partitions)
         self._owned -= partitions
         for partition in partitions:
-            for known in (self._ends, self._blocked, self._committed):
+            for known in (self._ends, self._blocked, self._committed, self._read_to):
                 known.pop(partition, None)
         return offsets
 
@@ -302,6 +336,16 @@ class KafkaSource:
     def _went_wrong(self, sink: Sink, error: Unreachable) -> None:
         self._trouble = str(error)
         sink.report(Trouble(error.reason, str(error)))
+
+    @staticmethod
+    def _lost(partition: Partition, records: int, sink: Sink) -> None:
+        detail = f"{partition}: the broker has deleted {records} records before they were read"
+        sink.report(Trouble("expired", detail, lost=records))
+
+    def _is_another_one(self, partition: Partition, offset: int, sink: Sink) -> None:
+        self._committed.pop(partition, None)
+        detail = f"{partition}: offset {offset} is beyond its end: the topic is another one; reading it whole"
+        sink.report(Trouble("expired", detail))
 
     def _key(self, partition: Partition) -> str:
         return f"{self.name}/{partition.topic}/{partition.number}"

@@ -36,7 +36,10 @@ class Sasl:
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """How to reach a cluster. Without `group_id` no offset is committed; a silent member is out after its timeout."""
+    """How to reach a cluster. Without `group_id` no offset is committed; a silent member is out after its timeout.
+
+    `earliest` is where to go where there is no offset, or one that the broker does not have.
+    """
 
     bootstrap_servers: Sequence[str]
     group_id: str | None
@@ -90,12 +93,16 @@ class Client(Protocol):
         """Read whatever partitions of these topics the group gives us."""
         ...
 
-    def assign(self, offsets: Mapping[Partition, int | None]) -> None:
-        """Read these partitions too, from these offsets; None is the start or end, as configured."""
+    def assign(self, offsets: Mapping[Partition, int]) -> None:
+        """Read these partitions too, from these offsets."""
         ...
 
     def poll(self, timeout_s: float, limit: int) -> Sequence[Records | Blocked]:
-        """Records as they come, each partition's in order; waits until there are some, but no longer than this."""
+        """Records as they come, each partition's in order; waits until there are some, but no longer than this.
+
+        Of offsets that hold no record for us (transaction markers, aborted, compacted away) it tells the end, as
+        Records without rows: what ends a partition would otherwise look unread for ever. Aborted records are left out.
+        """
         ...
 
     def pause(self, partitions: Collection[Partition]) -> None:

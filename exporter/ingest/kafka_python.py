@@ -2,7 +2,8 @@
 
 Without the package crc32c its checksums take ten times as long as everything else (11,000 events a second of 829
 bytes); its metrics take a tenth. What it keeps to itself and is needed here is reached through its hook for the network
-client (metadata on demand, with a timeout) and, in one place, the fetcher (which record broke).
+client (metadata on demand, with a timeout), its subscription (positions, without waiting for them) and its fetcher
+(which record broke).
 """
 
 import logging
@@ -15,7 +16,9 @@ import kafka
 from kafka import errors
 from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener
 from kafka.net.compat import KafkaNetClient
+from kafka.net.manager import KafkaConnectionManager
 from kafka.net.sasl.oauth import AbstractTokenProvider
+from kafka.net.selector import NetworkSelector
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from exporter.ingest.envelopes import envelopes_of
@@ -31,6 +34,7 @@ METADATA_MS = 10_000
 FETCH_BYTES = 8 * 2**20
 """Bytes a fetch; the client holds one fetch a broker ready while another is on its way."""
 
+_CONNECTION = (errors.RetriableError, OSError)
 _AUTHENTICATION = (errors.SaslAuthenticationFailedError, errors.UnsupportedSaslMechanismError)
 _AUTHORIZATION = (errors.TopicAuthorizationFailedError, errors.GroupAuthorizationFailedError)
 
@@ -45,11 +49,11 @@ class KafkaPythonClient:
         self._rebalancing = rebalancing
         self._headers = headers
         self._group = connection.group_id
-        self._earliest = connection.earliest
-        self._net: Any = None  # set by the library's hook
+        self._net: Any = None  # set by the library's hook, as is the manager
+        self._manager: _Manager | None = None
         self._paused: frozenset[TopicPartition] = frozenset()
         try:
-            with _explained():
+            with self._explained():
                 self._consumer = kafka.KafkaConsumer(**_options(connection), kafka_client=self._client)
         except Unreachable:
             self._abandon()
@@ -59,17 +63,12 @@ class KafkaPythonClient:
         """Read whatever partitions of these topics the group gives us."""
         self._consumer.subscribe(topics=list(topics), listener=_Listener(self._consumer, self._rebalancing))
 
-    def assign(self, offsets: Mapping[Partition, int | None]) -> None:
+    def assign(self, offsets: Mapping[Partition, int]) -> None:
         """Read these partitions too."""
         with _explained():
             self._consumer.assign([*self._consumer.assignment(), *map(_theirs, offsets)])
             for partition, offset in offsets.items():
-                if offset is not None:
-                    self._consumer.seek(_theirs(partition), offset)
-                elif self._earliest:
-                    self._consumer.seek_to_beginning(_theirs(partition))
-                else:
-                    self._consumer.seek_to_end(_theirs(partition))
+                self._consumer.seek(_theirs(partition), offset)
 
     def poll(self, timeout_s: float, limit: int) -> Sequence[Records | Blocked]:
         """Records as they come."""
@@ -77,8 +76,12 @@ class KafkaPythonClient:
             with _explained():
                 polled = self._consumer.poll(timeout_ms=int(timeout_s * 1000), max_records=limit)
         except _Unreadable as error:
-            return self._skip_or_block(error)
-        return [self._records(partition, records) for partition, records in polled.items()]
+            broken = self._consumer._fetcher._next_partition_records
+            if not broken:
+                raise Unreachable("other", str(error)) from error
+            return [self._skip_or_block(broken.topic_partition, broken.next_fetch_offset, error)]
+        found = [self._records(partition, records) for partition, records in polled.items()]
+        return [*found, *self._postponed(), *self._passed_over(polled)]
 
     def pause(self, partitions: Collection[Partition]) -> None:
         """Fetch from all partitions but these."""
@@ -105,7 +108,7 @@ class KafkaPythonClient:
         """The partitions of those of these topics that exist."""
         cluster = self._net.cluster
         answered = threading.Event()
-        with _explained():
+        with self._explained():
             cluster.set_topics(topics)
             future = cluster.request_update().add_both(lambda _: answered.set())
             if not answered.wait(ANSWER_MS / 1000):
@@ -138,8 +141,22 @@ class KafkaPythonClient:
             self._net.close()
 
     def _client(self, **options: Any) -> KafkaNetClient:
-        self._net = KafkaNetClient(**options)
+        net = NetworkSelector(**options)
+        self._manager = _Manager(net, **options)
+        self._net = KafkaNetClient(net, self._manager, **options)
         return self._net
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Errors of the library as ours, with the reason that it only logs: all it says itself is that time is up."""
+        try:
+            with _explained():
+                yield
+        except Unreachable as error:
+            if error.reason != "connection" or self._manager is None or self._manager.failure is None:
+                raise
+            with _explained():
+                raise self._manager.failure from error
 
     def _records(self, partition: TopicPartition, records: Sequence[Any]) -> Records:
         offsets = range(records[0].offset, records[-1].offset + 1)
@@ -152,19 +169,36 @@ class KafkaPythonClient:
             envelopes=envelopes_of([record.headers for record in records], self._headers),
         )
 
-    def _skip_or_block(self, error: "_Unreadable") -> Sequence[Records | Blocked]:
+    def _postponed(self) -> Iterator[Records | Blocked]:
+        """What broke behind records of other partitions. The library keeps it for later, and forgets it at a pause."""
+        fetcher = self._consumer._fetcher
+        postponed, fetcher._next_in_line_exception_metadata = fetcher._next_in_line_exception_metadata, None
+        if postponed is not None:
+            try:
+                with _explained():
+                    raise postponed.exception
+            except _Unreadable as error:
+                yield self._skip_or_block(postponed.partition, postponed.fetched_offset, error)
+
+    def _skip_or_block(self, place: TopicPartition, offset: int, error: "_Unreadable") -> Records | Blocked:
         """Go past one record that is broken, or stop at one that something is missing for."""
-        broken = self._consumer._fetcher._next_partition_records  # no other way to know which record it is
-        if broken is None:
-            raise Unreachable("other", str(error)) from error
-        partition, offset = Partition(*broken.topic_partition), broken.next_fetch_offset
+        fetched = self._consumer._fetcher._next_partition_records
+        if fetched and fetched.topic_partition == place:
+            fetched.drain()  # the library would wait for ever for an iterator that has raised
+        partition = Partition(*place)
         if error.codec:
-            self._consumer.pause(broken.topic_partition)
-            self._paused |= {broken.topic_partition}
-            return [Blocked(partition, "unsupported_compression", f"{partition} at offset {offset}: {error}")]
-        self._consumer.seek(broken.topic_partition, offset + 1)
+            self._consumer.pause(place)
+            self._paused |= {place}
+            return Blocked(partition, "unsupported_compression", f"{partition} at offset {offset}: {error}")
+        self._consumer.seek(place, offset + 1)
         reject = Reject(0, "corrupt_record", f"{partition} offset {offset}: {error}")
-        return [Records(partition, offset + 1, (), (), (), rejects=[reject])]
+        return Records(partition, offset + 1, (), (), (), rejects=[reject])
+
+    def _passed_over(self, polled: Collection[TopicPartition]) -> Iterator[Records]:
+        """Where reading goes on in the other partitions: the library passes over markers and gaps without a word."""
+        for place, state in self._consumer._subscription.assignment.items():
+            if place not in polled and state.position is not None:
+                yield Records(Partition(*place), state.position.offset, (), (), ())
 
 
 class _Unreadable(Exception):
@@ -188,14 +222,31 @@ def _explained() -> Iterator[None]:
         raise Unreachable("authentication", f"not authenticated: {_said(error)}") from error
     except _AUTHORIZATION as error:
         raise Unreachable("authorization", f"not authorised: {_said(error)}") from error
-    except (errors.KafkaConnectionError, errors.KafkaTimeoutError, errors.NoBrokersAvailable, OSError) as error:
+    except _CONNECTION as error:
         raise Unreachable("connection", f"cannot reach the cluster: {_said(error)}") from error
     except errors.KafkaError as error:
         raise Unreachable("other", _said(error)) from error
 
 
 def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+    return str(error) or type(error).__name__
+
+
+class _Manager(KafkaConnectionManager):
+    """Remembers why connections fail. A refusal goes before the lost connections that follow it."""
+
+    failure: Exception | None = None
+
+    def get_connection(self, *arguments: Any, **options: Any) -> Any:
+        connection = super().get_connection(*arguments, **options)
+        connection.init_future.add_both(self._note)
+        return connection
+
+    def _note(self, outcome: Any) -> None:
+        if not isinstance(outcome, Exception):
+            self.failure = None
+        elif not isinstance(self.failure, _AUTHENTICATION):
+            self.failure = outcome
 
 
 class _Listener(AsyncConsumerRebalanceListener):
@@ -248,6 +299,7 @@ def _options(connection: Connection) -> dict[str, Any]:
         "reconnect_backoff_max_ms": RECONNECT_MS,
         "metadata_max_age_ms": METADATA_MS,
         "fetch_max_bytes": FETCH_BYTES,
+        "isolation_level": "read_committed",
         "metrics_enabled": False,
         "security_protocol": ("SASL_" if sasl else "") + ("SSL" if tls else "PLAINTEXT"),
     }

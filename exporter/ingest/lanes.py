@@ -24,6 +24,9 @@ ROWS_AT_ONCE = 1000
 LANES_BYTES = 24 * 2**20
 """Bytes that may wait in all lanes together before the client is asked to pause the fullest."""
 
+RECORD_BYTES = 100
+"""What a record takes beside its value, so that empty ones are bounded too."""
+
 
 class Partition(NamedTuple):
     """A partition of a topic."""
@@ -39,8 +42,8 @@ class Partition(NamedTuple):
 class Records:
     """Consecutive records of one partition. `times` are epoch seconds; a value of None is a null value.
 
-    `envelopes` may be left out when all are empty. `rejects` are records that could not be had; `next_offset` is where
-    reading goes on after all of these.
+    `envelopes` may be left out when all are empty. `rejects` are records that could not be had, in the offsets before
+    `next_offset`, which is where reading goes on.
     """
 
     partition: Partition
@@ -74,9 +77,14 @@ class Records:
         return first, rest
 
     @property
+    def start(self) -> int:
+        """The first offset; where reading goes on if there is none."""
+        return self.offsets[0] if self.offsets else self.next_offset - len(self.rejects)
+
+    @property
     def size_bytes(self) -> int:
-        """Bytes of the values."""
-        return sum(map(len, filter(None, self.values)))
+        """Bytes in memory, roughly."""
+        return sum(map(len, filter(None, self.values))) + RECORD_BYTES * len(self.values)
 
 
 class Lanes:
@@ -117,7 +125,7 @@ class Lanes:
         """
         heads = {partition: lane[0].times[0] for partition, lane in self._lanes.items() if lane and lane[0].times}
         first = next((partition for partition, lane in self._lanes.items() if lane and not lane[0].times), None)
-        if first is not None:  # only rejects: they have no time
+        if first is not None:  # only rejects, or nothing: they have no time
             return self._pop(first, ROWS_AT_ONCE)
         if not heads:
             return None

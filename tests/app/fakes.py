@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from exporter.ingest.source import Chunk, Messages, Receipt, Table
+from exporter.ingest.source import Chunk, Messages, Positions, Receipt, Table, Trouble
 
 
 class Over(Exception):
@@ -41,10 +41,15 @@ class FakeSurroundings:
 
 @dataclass
 class FakeSink:
-    """Keeps what it was given. While `open` is not set it blocks; chunk number `fails_at` is refused."""
+    """Keeps what it was given. While `open` is not set it blocks; chunk number `fails_at` is refused.
+
+    All of it is durable once a checkpoint is asked for, unless it is not `writable`.
+    """
 
     fails_at: int | None = None
+    writable: bool = True
     chunks: list[Chunk] = field(default_factory=list)
+    troubles: list[Trouble] = field(default_factory=list)
     calls: int = 0
     open: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -59,6 +64,16 @@ class FakeSink:
         self.chunks.append(chunk)
         size = len(chunk.payloads) if isinstance(chunk, Messages) else chunk.rows + len(chunk.rejects)
         return Receipt(size, (), 0)
+
+    async def checkpoint(self) -> Positions | None:
+        return self.positions if self.writable else None
+
+    def report(self, trouble: Trouble) -> None:
+        self.troubles.append(trouble)
+
+    @property
+    def positions(self) -> dict[str, str]:
+        return {chunk.partition: chunk.position for chunk in self.chunks}
 
     @property
     def payloads(self) -> list[bytes]:
