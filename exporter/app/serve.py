@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from exporter.app.config import Listen
 from exporter.app.runtime import Runtime
@@ -42,7 +44,7 @@ def address(bound: socket.socket) -> str:
 async def serve(runtime: Runtime, app: Starlette, bound: socket.socket) -> None:
     """Run until SIGTERM or SIGINT, then finish what is in flight."""
     config = uvicorn.Config(
-        app,
+        _answering_to_the_end(app),
         access_log=False,
         lifespan="off",
         log_config=None,
@@ -60,6 +62,26 @@ async def serve(runtime: Runtime, app: Starlette, bound: socket.socket) -> None:
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
+
+
+def _answering_to_the_end(app: Starlette) -> ASGIApp:
+    """The application; a request that is cut off at the end, half-sent perhaps, is told so instead of failing."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def sent(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await app(scope, receive, sent)
+        except asyncio.CancelledError:
+            if not begun:
+                await Response(status_code=503, headers={"connection": "close"})(scope, receive, send)
+
+    return answer
 
 
 class _Server(uvicorn.Server):

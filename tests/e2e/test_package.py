@@ -51,7 +51,7 @@ def test_the_wheel_holds_the_data_and_the_command(tmp_path):
     modules = [str(path.relative_to(ROOT)) for path in (ROOT / "exporter").rglob("*.py")]
     assert {*DATA, *modules} <= set(names)
     assert not [name for name in names if name.startswith("tests/")]
-    assert "model-health-exporter = exporter.app.cli:main" in entry_points
+    assert "model-health-exporter = exporter.__main__:main" in entry_points
 
 
 def test_a_fresh_clone_runs(tmp_path):
