@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench soak clean
 
 demo: $(VENV)/.run   ## a running exporter on real data, and its page
 	@$(BIN)/model-health-exporter demo
@@ -20,6 +20,9 @@ check: $(VENV)/.dev  ## style, types, floors, generated files
 
 bench: $(VENV)/.dev  ## throughput, latency and memory beside their budgets, and beside other libraries
 	$(BIN)/python -m tests.bench --peers
+
+soak: $(VENV)/.dev   ## ten minutes under a steady stream from Kafka: memory, lag, losses; an exit code
+	$(BIN)/python -m tests.bench.soak
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed, this is " + sys.version)'

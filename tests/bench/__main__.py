@@ -1,12 +1,11 @@
 """`python -m tests.bench`: throughput, latency and memory beside their budgets (design 6). Asserts nothing."""
 
 import argparse
-import os
 import platform
 import time
 
-from tests.bench import hot_path, serving
-from tests.bench.figures import Figure, show
+from tests.bench import hot_path, kafka_path, serving
+from tests.bench.figures import CORES, MEASURED, Figure, on, show
 from tests.bench.peers import peers
 
 
@@ -16,24 +15,27 @@ def main() -> None:
     parser.add_argument("--peers", action="store_true", help="also other libraries, installed for it from PyPI")
     given = parser.parse_args()
     began = time.monotonic()
-    cores = sorted(os.sched_getaffinity(0))
-    print(f"Python {platform.python_version()}, {processor()}, {len(cores)} cores\n")
+    print(f"Python {platform.python_version()}, {processor()}, {len(CORES)} cores\n")
 
-    os.sched_setaffinity(0, {cores[-1]})
-    rates = hot_path.rates(quick=given.quick)
-    show("In memory, one core", [*rates, *hot_path.window_length(quick=given.quick)])
-    show("\nThe event loop, longest steps", hot_path.steps(quick=given.quick))
-    if given.peers:
-        show("\nOther libraries", list(peers(ours(rates))))
-    os.sched_setaffinity(0, cores)
+    with on(MEASURED):
+        rates = hot_path.rates(quick=given.quick)
+        show("In memory, one core", [*rates, *hot_path.window_length(quick=given.quick)])
+        show("\nThe event loop, longest steps", hot_path.steps(quick=given.quick))
+        read = kafka_path.rates(quick=given.quick)
+        show("\nKafka, one core", [*read, *kafka_path.durable(quick=given.quick)])
+        others = list(peers(ours(rates))) if given.peers else []
+    posted = serving.posting(quick=given.quick)
     show(
         "\nRunning",
         [
             *serving.startup_and_memory(quick=given.quick),
-            *serving.posting(quick=given.quick),
+            *serving.startup_and_memory_with_kafka(quick=given.quick),
+            *posted,
             *serving.scraping(quick=given.quick),
         ],
     )
+    throughput = [one for one in (*rates, *read, *posted) if one.unit == "events/s" and "alone" not in one.name]
+    show("\nA second and core" + (", beside other libraries" if others else ""), [*throughput, *others])
     print(f"\n{time.monotonic() - began:.0f} s. Ratios hold on a busy machine; rates only beside the calibration.")
 
 

@@ -1,13 +1,21 @@
 """What a benchmark found: a figure beside its budget. Nothing here is asserted, everything is printed."""
 
+import os
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from time import process_time
 from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
+
+CORES = sorted(os.sched_getaffinity(0))
+MEASURED = {CORES[-1]}
+"""The core that what is measured has to itself."""
+OTHERS = set(CORES[:-1]) or MEASURED
+"""The cores of whatever feeds it or asks it."""
 
 Sense = Literal["at least", "at most"]
 
@@ -24,11 +32,21 @@ class Figure:
     note: str = ""
 
     @property
-    def ratio(self) -> float | None:
-        """Above 1 is better than asked."""
-        if self.budget is None or not self.measured:
+    def met(self) -> bool | None:
+        """Whether it is as good as asked; None where nothing was."""
+        if self.budget is None:
             return None
-        return self.measured / self.budget if self.sense == "at least" else self.budget / self.measured
+        return self.measured >= self.budget if self.sense == "at least" else self.measured <= self.budget
+
+    @property
+    def verdict(self) -> str:
+        """What `met` says, and by how much: above 1 is better than asked."""
+        if self.met is None:
+            return ""
+        said = "ok" if self.met else "MISSED"
+        if self.measured <= 0 or not self.budget:
+            return said
+        return f"{said} {self.measured / self.budget if self.sense == 'at least' else self.budget / self.measured:.2f}x"
 
 
 def show(title: str, figures: Sequence[Figure]) -> None:
@@ -43,9 +61,8 @@ def show(title: str, figures: Sequence[Figure]) -> None:
         budget = (
             "" if figure.budget is None else f"{'>=' if figure.sense == 'at least' else '<='} {text(figure.budget)}"
         )
-        ratio = figure.ratio
-        verdict = "" if ratio is None else f"{'ok' if ratio >= 1 else 'MISSED'} {ratio:.2f}x"
-        table.add_row(figure.name, f"{text(figure.measured)} {figure.unit}".strip(), budget, verdict, figure.note)
+        measured = f"{text(figure.measured)} {figure.unit}".strip()
+        table.add_row(figure.name, measured, budget, figure.verdict, figure.note)
     Console(width=150, highlight=False).print(table)
 
 
@@ -74,3 +91,14 @@ def cpu_s(work: Callable[[], object]) -> float:
 def paired(numerators: Sequence[float], denominators: Sequence[float]) -> float:
     """Median of the ratios of the same rounds."""
     return statistics.median(a / b for a, b in zip(numerators, denominators, strict=True))
+
+
+@contextmanager
+def on(cores: set[int]) -> Iterator[None]:
+    """Stay on these cores, with whatever is started meanwhile."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)

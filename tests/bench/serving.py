@@ -15,14 +15,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 
 from exporter.monitor.reference import Reference
 from tests.bench.figures import Figure
+from tests.bench.streams import CLIENTS, broker, fill, producing
 from tests.bench.workloads import VERSION, W1
 from tests.e2e.running import ROOT, Running, run
 from tests.e2e.waiting import eventually
 
 SERIES = 10_000
+STEADY = 20_000
+"""Events a second while memory is looked at."""
 
 
 def startup_and_memory(*, quick: bool) -> list[Figure]:
@@ -62,6 +66,59 @@ def startup_and_memory(*, quick: bool) -> list[Figure]:
             f"{fresh:.0f} at start, peak {peak:.0f}; 1,000 events a request",
         ),
     ]
+
+
+def startup_and_memory_with_kafka(*, quick: bool) -> list[Figure]:
+    """The same with Kafka and a state: a backlog, then a steady stream; then started again beside its state."""
+    repeats, backlog, seconds = (3, 50_000, 10.0) if quick else (9, 200_000, 60.0)
+    figures = []
+    with folder() as work, broker() as (bootstrap, kind):
+        for client in CLIENTS:
+            topic = fill(bootstrap, W1, backlog)
+            source = {
+                "type": "kafka",
+                "bootstrap_servers": [bootstrap],
+                "topics": [topic],
+                "client": client,
+                "partitions": {"member": 0, "of": 1},
+            }
+            starts: list[float] = []
+            for number in range(repeats + 1):
+                began = time.monotonic()
+                with server(
+                    work / client, [W1.reference()], tick="5s", sources=[source], state={"path": "state"}
+                ) as exporter:
+                    assert exporter.get("/metrics").status == 200
+                    starts.append(time.monotonic() - began)
+                    if number:
+                        continue
+                    fresh = memory(exporter, "VmRSS")
+                    with producing(bootstrap, topic, seconds, STEADY) as producer:
+                        producer.wait()
+                    counted(exporter)
+                    exporter.get("/api/v1/models")
+                    resident, peak = memory(exporter, "VmRSS"), memory(exporter, "VmHWM")
+            first, *again = starts
+            figures += [
+                Figure(
+                    f"start to first scrape, {client} and state",
+                    statistics.median(again),
+                    "s",
+                    1.0,
+                    "at most",
+                    f"best {min(again):.2f}, worst {max(again):.2f} of {repeats}; the very first {first:.2f}",
+                ),
+                Figure(
+                    f"RSS with {client}",
+                    resident,
+                    "MiB",
+                    130,
+                    "at most",
+                    f"{fresh:.0f} at start, peak {peak:.0f}; {backlog:,} events at once, then {STEADY:,} a second for "
+                    f"{seconds:.0f} s; {kind}",
+                ),
+            ]
+    return figures
 
 
 def posting(*, quick: bool) -> list[Figure]:
@@ -205,7 +262,7 @@ def folder() -> Iterator[Path]:
 
 
 @contextmanager
-def server(work: Path, references: list[Reference], tick: str = "5s") -> Iterator[Running]:
+def server(work: Path, references: list[Reference], tick: str = "5s", **config: Any) -> Iterator[Running]:
     """An exporter of these models on the first core, this process and its children on the last."""
     cores = sorted(os.sched_getaffinity(0))
     models = [
@@ -214,7 +271,7 @@ def server(work: Path, references: list[Reference], tick: str = "5s") -> Iterato
     ]
     os.sched_setaffinity(0, {cores[0]})
     try:
-        with run(work, models, references, tick=tick) as exporter:
+        with run(work, models, references, tick=tick, **config) as exporter:
             os.sched_setaffinity(0, {cores[-1]})
             yield exporter
     finally:

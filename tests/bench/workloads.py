@@ -67,7 +67,7 @@ class Workload:
                     "model": self.model if names is None else names[i][0],
                     "version": VERSION if names is None else names[i][1],
                     "id": f"{self.identity}{i:08x}",
-                    "timestamp": _rfc3339(now if times is None else times[i]),
+                    "timestamp": rfc3339(now if times is None else times[i]),
                     "features": {name: values[i] for name, values in columns.items()},
                     "prediction": classes[i],
                     "score": scores[i],
@@ -112,9 +112,9 @@ def pipeline(
 
 
 def _weights() -> list[float]:
-    weights = 1 / np.arange(1, len(_CATEGORIES) + 1)
-    return (weights / weights.sum()).tolist()
+    weights = [1 / (rank + 1) for rank in range(len(_CATEGORIES))]
+    return [weight / sum(weights) for weight in weights]
 
 
-def _rfc3339(seconds: float) -> str:
+def rfc3339(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
