@@ -32,6 +32,8 @@ from exporter.monitor.events import Reject
 ANSWER_S = 3.0
 METADATA_MS = 10_000
 QUEUE_KIB = 16 * 1024
+SKIP_S = 0.02
+"""Time for each record of a batch that is broken."""
 TOKEN_S = 300
 """How long a token is used that does not say how long it is valid."""
 
@@ -73,6 +75,7 @@ class ConfluentClient:
         self._paused: frozenset[Partition] = frozenset()
         self._assigned: set[Partition] = set()
         self._revoked: set[Partition] = set()
+        self._skipped: dict[Partition, int] = {}
         self._refused: Unreachable | None = None
         with _explained():
             self._consumer = Consumer(_options(connection) | {"error_cb": self._error}, logger=_QUIET)
@@ -96,7 +99,8 @@ class ConfluentClient:
             raise refused
         self._revoked = set()
         with _explained():
-            messages = self._consumer.consume(limit, timeout_s)
+            # It waits for as many as asked for; a broken batch, passed record by record, should not take that long.
+            messages = self._consumer.consume(limit, min(timeout_s, SKIP_S) if self._skipped else timeout_s)
         found: dict[Partition, list[Any]] = {}
         for (topic, number), run in groupby(messages, _place):
             found.setdefault(Partition(topic, number), []).extend(run)
@@ -153,16 +157,28 @@ class ConfluentClient:
         self._consumer.close()
 
     def _records(self, partition: Partition, messages: Sequence[Any]) -> Records | None:
-        """What came of a partition: records, errors and its end; None if it is nothing for the source."""
+        """What came of a partition: records, its end, a record that cannot be read; None if it is nothing of these."""
         rejects: list[Reject] = []
-        next_offset = -1
+        next_offset, broken = -1, None
         if any(map(_error, messages)):
-            for message in messages:
-                next_offset = max(next_offset, self._passed(partition, message, rejects))
+            errors = [message for message in messages if message.error() is not None]
             messages = [message for message in messages if message.error() is None]
+            for message in errors:
+                code = message.error().code()
+                if code == KafkaError._PARTITION_EOF:
+                    next_offset = max(next_offset, message.offset())
+                elif code in _CORRUPT and message.topic() is not None:
+                    broken = message  # the last: it may be said several times before we look
+                elif code not in _PASSING:
+                    self._refused = _unreachable(message.error())
         if messages:
             next_offset = max(next_offset, messages[-1].offset() + 1)
-        elif next_offset < 0:
+        if next_offset >= 0:
+            self._skipped.pop(partition, None)
+        if broken is not None and next_offset <= broken.offset() + 1:
+            rejects = [self._skip(partition, broken)]
+            next_offset = self._skipped[partition]
+        if next_offset < 0:
             return None
         offsets = range(messages[0].offset(), messages[-1].offset() + 1) if messages else range(0)
         return Records(
@@ -175,19 +191,16 @@ class ConfluentClient:
             rejects=rejects,
         )
 
-    def _passed(self, partition: Partition, message: Any, rejects: list[Reject]) -> int:
-        """How far an error brings us. librdkafka goes on behind what it cannot read; what it is refused is raised."""
-        error = message.error()
-        if error is None or error.code() in _PASSING:
-            return -1
-        offset: int | None = message.offset()
-        if error.code() == KafkaError._PARTITION_EOF and offset is not None:
-            return offset
-        if error.code() in _CORRUPT and offset is not None:
-            rejects.append(Reject(0, "corrupt_record", f"{partition} offset {offset}: {error.str()}"))
-            return offset + 1
-        self._refused = _unreachable(error)
-        return -1
+    def _skip(self, partition: Partition, broken: Any) -> Reject:
+        """Go past one record of a batch that is broken: librdkafka would read it again and again.
+
+        Wherever in a batch we are, it names the first offset.
+        """
+        offset = max(broken.offset(), self._skipped.get(partition, 0))
+        self._skipped[partition] = offset + 1
+        with _explained():
+            self._consumer.seek(TopicPartition(*partition, offset + 1))
+        return Reject(0, "corrupt_record", f"{partition} offset {offset}: {broken.error().str()}")
 
     def _again(self, found: dict[Partition, list[Any]]) -> None:
         """Fetch again what was taken away and given back within one call: nobody can say which of it came when."""
@@ -220,6 +233,8 @@ class ConfluentClient:
         self._assigned -= ours
         self._paused -= ours
         self._revoked |= ours
+        for partition in ours:
+            self._skipped.pop(partition, None)
         return ours
 
     def _error(self, error: KafkaError) -> None:
@@ -280,6 +295,7 @@ def _options(connection: Connection) -> dict[str, Any]:
         "session.timeout.ms": int(connection.session_timeout_s * 1000),
         "heartbeat.interval.ms": int(connection.session_timeout_s * 1000 / HEARTBEATS),
         "fetch.queue.backoff.ms": 10,
+        "fetch.error.backoff.ms": int(SKIP_S * 1000),
         "queued.max.messages.kbytes": QUEUE_KIB,
         "security.protocol": ("sasl_" if sasl else "") + ("ssl" if tls else "plaintext"),
     }
