@@ -76,6 +76,7 @@ class KafkaSource:
         self._blocked: dict[Partition, str] = {}
         self._committed: dict[Partition, int] = {}
         self._to_commit: dict[Partition, int] = {}
+        self._reachable = False
         self._trouble: str | None = "not connected yet"
         self._sink: Sink | None = None
 
@@ -88,7 +89,7 @@ class KafkaSource:
 
     def waiting(self, positions: Positions) -> Collection[str]:
         """Partitions of which the broker holds more; all that were ever read while it cannot be asked."""
-        return positions.keys() if self._trouble else {self._key(partition) for partition in self._pending()}
+        return {self._key(partition) for partition in self._pending()} if self._reachable else positions.keys()
 
     def health(self) -> SourceHealth:
         """Guarantee, partitions and lag."""
@@ -114,6 +115,7 @@ class KafkaSource:
                 await self._read(sink)
             except Unreachable as error:
                 self._went_wrong(sink, error)
+                self._reachable = False
             await self._surroundings.sleep(RETRY_S)
 
     # ---- one connection --------------------------------------------------------------------------------------------
@@ -198,7 +200,9 @@ class KafkaSource:
     def _messages(self, records: Records) -> Messages:
         key, position = self._key(records.partition), str(records.next_offset)
         if not any(value is not None and len(value) > MESSAGE_LIMIT_BYTES for value in records.values):
-            return Messages(key, records.values, records.times, position, records.envelopes, records.rejects)
+            return Messages(
+                key, records.values, records.times, position, records.envelopes, records.rejects, records.offsets
+            )
         small, rejects = list[int](), list(records.rejects)
         for place, value in enumerate(records.values):
             if value is not None and len(value) > MESSAGE_LIMIT_BYTES:
@@ -213,6 +217,7 @@ class KafkaSource:
             position,
             [records.envelopes[place] for place in small] if records.envelopes else (),
             rejects,
+            [records.offsets[place] for place in small],
         )
 
     def _pending(self) -> set[Partition]:
@@ -252,7 +257,9 @@ class KafkaSource:
             bounds = await in_thread(client.bounds, there)
         except Unreachable as error:
             self._went_wrong(sink, error)
+            self._reachable = False
             return
+        self._reachable = True
         self._ends = {partition: bound.end for partition, bound in bounds.items()}
         gaps, self._gaps = self._gaps, []
         for partition, start, end in gaps:  # most are markers and aborted records

@@ -174,7 +174,9 @@ class NativeCodec:
             elif row.reason in DROP_REASONS:
                 dropped[row.reason] += 1
             else:
-                rejects.append(Reject(index, row.reason, row.said(log_values=self._log_values)))
+                said = row.said(log_values=self._log_values)
+                where = f"{chunk.partition} offset {chunk.offsets[index]}: " if chunk.offsets else ""
+                rejects.append(Reject(index, row.reason, where + said))
         for model, read in rows.items():
             batch = self._lenient.layout(model).lenient_batch(model, chunk.partition, read.values())
             parts.setdefault(model, []).append((list(read), batch))

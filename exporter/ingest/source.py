@@ -32,7 +32,8 @@ class Messages:
     """Undecoded events of one partition; a payload of None is a null value.
 
     `time` is the arrival or record time, of all or of each; `position` is where to resume after them. `envelopes`, one
-    a payload, may be left out when all are empty. `rejects` are records that could not even be had as bytes.
+    a payload, may be left out when all are empty. `rejects` are records that could not even be had as bytes. `offsets`
+    tell a person where in the partition each payload is, if it is a log that can be looked up.
     """
 
     partition: str
@@ -41,6 +42,7 @@ class Messages:
     position: str = ""
     envelopes: Sequence[Envelope] = ()
     rejects: Sequence[Reject] = ()
+    offsets: Sequence[int] = ()
 
     def time_of(self, index: int) -> float:
         """The arrival or record time of one message."""

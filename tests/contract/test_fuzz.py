@@ -219,7 +219,7 @@ def of_good(fleet: Fleet) -> dict[str, float]:
 def check_rendering(fleet: Fleet) -> None:
     """The exposition is whole, within its budget, and read back by the parsers of both formats; the status is JSON."""
     snapshot = fleet.tick(NOW)
-    rendered = Renderer("test", started=NOW, tick_s=5).render(snapshot, [])
+    rendered = Renderer("test", started=NOW, tick_s=5).render(snapshot, {}, None, [])
     for families in (parse_text(rendered.text.plain.decode()), parse_openmetrics(rendered.openmetrics.plain.decode())):
         assert sum(len(family.samples) for family in families) > 100
     status = json.loads(rendered.status.plain)
@@ -351,7 +351,7 @@ def test_rows_of_a_table(tmp_path: Path):
     for colour, count in Counter(colours).items():
         name, label = metrics.BIN_OBSERVATIONS.name, f'bin="={colour}"'
         assert [shown[one] for one in shown if one.startswith(name) and label in one] == [count]
-    Renderer("test", started=NOW, tick_s=5).render(fleet.tick(NOW), [])
+    Renderer("test", started=NOW, tick_s=5).render(fleet.tick(NOW), {}, None, [])
 
 
 def test_texts_of_ten_megabytes():

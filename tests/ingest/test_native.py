@@ -440,3 +440,10 @@ def test_a_model_without_references_is_counted_all_the_same():
 
     assert batch.numeric.shape == (1, 0)
     assert batch.codes.shape == (1, 0)
+
+
+def test_a_reject_of_a_log_says_where_it_is():
+    codec = NativeCodec(Fleet(), "kafka")
+    chunk = Messages("kafka/predictions/3", [b"{", b"[]"], 0.0, "19", offsets=[17, 18])
+    found = [reject.detail.partition(": ")[0] for reject in codec.decode(chunk).rejects]
+    assert found == ["kafka/predictions/3 offset 17", "kafka/predictions/3 offset 18"]
