@@ -8,6 +8,7 @@ would have seen the records as they were produced (Kafka Streams picks its tasks
 young as `slack_s` are delivered as they come.
 """
 
+import math
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
@@ -134,7 +135,7 @@ class Lanes:
         if time >= now - self._slack_s:
             return self._pop(oldest, ROWS_AT_ONCE)
         empty = {
-            partition: self._last.get(partition, -self._slack_s)
+            partition: self._last.get(partition, -math.inf)
             for partition in pending
             if partition != oldest and partition not in heads and partition not in self._given_up
         }

@@ -3,10 +3,9 @@
 import asyncio
 import gc
 import warnings
-from collections.abc import Callable, Coroutine, Iterator
-from functools import wraps
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any
 
 import pytest
 
@@ -20,24 +19,12 @@ from tests.brokers import apache
 from tests.brokers.apache import Apache
 from tests.brokers.security import MECHANISMS
 from tests.brokers.topics import COMPRESSIONS, Record
-from tests.ingest.kafka_worlds import CLIENTS, Memory, Reader, Real, World, numbered, values
-
-P = ParamSpec("P")
+from tests.ingest.kafka_worlds import CLIENTS, Memory, Reader, Real, World, numbered, runs, values
 
 ON_TANSU = [f"{client} on tansu" for client in CLIENTS]
 ON_APACHE = [pytest.param(f"{client} on apache", marks=pytest.mark.e2e) for client in CLIENTS]
 
 each_client = pytest.mark.parametrize("client", CLIENTS)
-
-
-def runs(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
-    """A test in an event loop of its own."""
-
-    @wraps(test)
-    def run(*arguments: P.args, **named: P.kwargs) -> None:
-        asyncio.run(test(*arguments, **named))
-
-    return run
 
 
 def a_world(request: pytest.FixtureRequest) -> World:

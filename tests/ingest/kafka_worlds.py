@@ -2,10 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial, wraps
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, ParamSpec, Protocol, Self
 
 from exporter.app.clock import LiveSurroundings
 from exporter.ingest.confluent import ConfluentClient
@@ -20,11 +20,23 @@ from tests.brokers.security import PASSWORD, USER, Access, token
 from tests.e2e.waiting import soon
 from tests.ingest.memory_kafka import MemoryKafka, MemorySurroundings
 
+P = ParamSpec("P")
+
 WHOLE = Share(0, 1)
 CLIENTS = {"kafka-python": KafkaPythonClient, "confluent": ConfluentClient}
 
 _HURRY = 20
 _SESSION_S = 6.0
+
+
+def runs(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """A test in an event loop of its own."""
+
+    @wraps(test)
+    def run(*arguments: P.args, **named: P.kwargs) -> None:
+        asyncio.run(test(*arguments, **named))
+
+    return run
 
 
 class World(Protocol):
@@ -154,7 +166,7 @@ class Reader:
             await self.source.commit(positions)
 
     def said(self) -> str:
-        shown = (self.source.not_ready(), self.source.health(), self.sink.troubles, self.sink.positions)
+        shown = (self.source.not_ready(), self.source.health(), self.sink.troubles[-5:], self.sink.positions)
         return f"{len(self.messages)} messages, {len(self.rejects)} rejects, {shown}"
 
     @property
