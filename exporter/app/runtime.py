@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 from exporter import __version__
 from exporter.app.rendering import Rendered, Renderer
-from exporter.app.state import StateError, Store
+from exporter.app.state import Changes, StateError, Store
 from exporter.ingest.source import Chunk, Codec, Messages, Positions, Receipt, Source, Trouble, Unavailable
 from exporter.monitor.events import Decoded
 from exporter.monitor.fleet import Fleet
@@ -173,15 +173,16 @@ class Runtime:
         if self._store is None:
             return snapshot, positions
         if self._writing is None:
-            writing = self._writing = asyncio.create_task(self._write(self._store, positions))
+            # Taken here, not in the task: before that runs, sources may have gone on.
+            changes = self.fleet.changes()
+            writing = self._writing = asyncio.create_task(self._write(self._store, changes, positions))
             await asyncio.wait([writing], timeout=limit_s)
             if writing.done():
                 return snapshot, positions if writing.result() else None
         self._state_failed(f"a write takes longer than {limit_s:g} s")
         return snapshot, None
 
-    async def _write(self, store: Store, positions: Mapping[str, Positions]) -> bool:
-        changes = self.fleet.changes()
+    async def _write(self, store: Store, changes: Changes, positions: Mapping[str, Positions]) -> bool:
         started = time.monotonic()
         try:
             await asyncio.to_thread(store.write, changes, positions)

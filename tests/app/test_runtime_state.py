@@ -104,6 +104,39 @@ def test_nothing_is_served_or_acknowledged_before_it_is_durable():
     asyncio.run(story())
 
 
+def test_what_is_written_together_is_of_one_moment(tmp_path: Path):
+    """Sources that are at it all the time: counts and positions of a transaction must agree to the event."""
+
+    class Busy(Steady):
+        async def run(self, sink: Any, resume: Mapping[str, str]) -> None:
+            self.sink = sink
+            while True:
+                await self.send()
+
+    class Recording(Store):
+        """Remembers what a process would find that was started after each transaction."""
+
+        def write(self, changes: Any, positions: Any) -> None:
+            super().write(changes, positions)
+            self.close()
+            found = Store.open(tmp_path)
+            kept.append((dict(found.entries), dict(found.positions["s"])))
+            found.close()
+
+    kept: list[tuple[dict[str, bytes], dict[str, str]]] = []
+
+    async def story() -> None:
+        runtime = a_runtime(a_fleet(), Recording.open(tmp_path), Busy("s"), tick_s=0.001)
+        async with running(runtime):
+            await until(lambda: len(kept) > 30)
+
+    asyncio.run(story())
+    for entries, positions in kept[1:]:
+        fleet = a_fleet()
+        fleet.load(entries)
+        assert fleet.tick(time.time()).feeds["s"].events == int(positions["s/t/0"])
+
+
 def test_while_writing_fails_it_measures_on_and_says_so_and_acknowledges_nothing(caplog: pytest.LogCaptureFixture):
     async def story() -> None:
         store, source = FakeStore(), Steady("s")
