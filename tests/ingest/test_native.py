@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from exporter.ingest.fields import remap
 from exporter.ingest.lenient import MESSAGE_LIMIT_BYTES
 from exporter.ingest.native import ROWS_AT_ONCE, NativeCodec
-from exporter.ingest.source import Messages
-from exporter.monitor.events import MISSING, NO_ERROR, UNSEEN, WRONG_TYPE, Decoded, ErrorReasons, FeatureKey
+from exporter.ingest.source import EMPTY, Envelope, Messages
+from exporter.monitor.events import MISSING, NO_ERROR, UNSEEN, WRONG_TYPE, Decoded, ErrorReasons, FeatureKey, Reject
 from exporter.monitor.fleet import Fleet
 from exporter.monitor.reference import Reference
 from exporter.monitor.settings import ModelSettings
@@ -49,7 +49,7 @@ class Forced(NativeCodec):
 
     def _prepare(self) -> None:
         super()._prepare()
-        self._decode = None
+        self._alone, self._union = {}, None
 
 
 def messages(*payloads: bytes | dict[str, Any], time: float = NOW) -> Messages:
@@ -77,12 +77,12 @@ def account(decoded: Decoded) -> tuple[Any, ...]:
     return rows_of(decoded), rejects, {reason: count for reason, count in decoded.dropped.items() if count}
 
 
-def one_by_one(codec: NativeCodec, payloads: Sequence[bytes]) -> tuple[Any, ...]:
+def one_by_one(codec: NativeCodec, chunk: Messages) -> tuple[Any, ...]:
     """What a codec makes of messages that it never sees together."""
     rows: dict[str, list[tuple[Any, ...]]] = {}
     rejects, dropped = [], dict[str, int]()
-    for i, payload in enumerate(payloads):
-        alone = codec.decode(messages(payload))
+    for i, payload in enumerate(chunk.payloads):
+        alone = codec.decode(Messages("p0", [payload], chunk.time_of(i), envelopes=chunk.envelopes[i : i + 1]))
         for model, part in rows_of(alone).items():
             rows.setdefault(model, []).extend(part)
         rejects += [(i, reject.reason, reject.detail) for reject in alone.rejects]
@@ -94,15 +94,16 @@ def one_by_one(codec: NativeCodec, payloads: Sequence[bytes]) -> tuple[Any, ...]
 # ---- both routes -----------------------------------------------------------------------------------------------------
 
 
-def assert_routes_agree(payloads: list[bytes], fleet: Fleet, **options: Any) -> None:
+def assert_routes_agree(chunk: Messages | list[bytes], fleet: Fleet, **options: Any) -> None:
     fast, forced = NativeCodec(fleet, "test", **options), Forced(fleet, "test", **options)
+    chunk = chunk if isinstance(chunk, Messages) else messages(*chunk)
 
-    together = fast.decode(messages(*payloads))
+    together = fast.decode(chunk)
 
-    assert account(together) == account(forced.decode(messages(*payloads)))
-    assert account(together) == one_by_one(fast, payloads)
+    assert account(together) == account(forced.decode(chunk))
+    assert account(together) == one_by_one(fast, chunk)
     counted = sum(map(len, together.batches)) + len(together.rejects) + sum(together.dropped.values())
-    assert counted == together.events == len(payloads)
+    assert counted == together.events == len(chunk.payloads)
 
 
 native_payloads = st.lists(events.payloads(events.native), min_size=1, max_size=6)
@@ -138,6 +139,33 @@ def test_also_with_nested_fields(payloads: list[bytes]):
     fields = remap({"features": "payload.inputs", "latency_seconds": "payload.took", "model": "name"})
 
     assert_routes_agree(payloads, TWO, fields=fields)
+
+
+envelopes = st.builds(
+    Envelope,
+    st.sampled_from(["", "", MODEL, "other", "stranger", "x" * 200, "a\nb"]),
+    st.sampled_from(["", "", "7", "x" * 200]),
+    st.sampled_from(["", "", "application/json", "application/vnd.acme+json; charset=utf-8", "application/avro"]),
+)
+nameless = events.objects(
+    **(events.common() | {"model": events.either(events.ABSENT, None, MODEL), "features": events.features})
+)
+records = st.lists(
+    st.tuples(
+        st.one_of(events.payloads(events.native), events.payloads(nameless), st.none()),
+        st.one_of(st.just(EMPTY), envelopes),
+        st.floats(NOW - 1000, NOW),
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@given(records, st.sampled_from([ONE, TWO]), st.sampled_from([{}, {"default_model": MODEL}, {"event_time": False}]))
+def test_also_with_envelopes_and_times_of_records(drawn: list[tuple[Any, ...]], fleet: Fleet, options: dict[str, Any]):
+    payloads, told, times = zip(*drawn, strict=True)
+
+    assert_routes_agree(Messages("p0", payloads, times, envelopes=told), fleet, **options)
 
 
 @given(st.data())
@@ -447,3 +475,106 @@ def test_a_reject_of_a_log_says_where_it_is():
     chunk = Messages("kafka/predictions/3", [b"{", b"[]"], 0.0, "19", offsets=[17, 18])
     found = [reject.detail.partition(": ")[0] for reject in codec.decode(chunk).rejects]
     assert found == ["kafka/predictions/3 offset 17", "kafka/predictions/3 offset 18"]
+
+
+# ---- what a transport says beside an event ---------------------------------------------------------------------------
+
+
+def told(*payloads: bytes | dict[str, Any] | None, envelopes: Sequence[Envelope], **options: Any) -> Decoded:
+    fleet = options.pop("fleet", ONE)
+    sent = [json.dumps(one).encode() if isinstance(one, dict) else one for one in payloads]
+    times = [NOW - place for place in range(len(sent))]
+    return NativeCodec(fleet, "test", **options).decode(Messages("p0", sent, times, envelopes=envelopes))
+
+
+def test_headers_name_the_model_and_version_of_events_that_do_not():
+    nameless = {"features": {"x": 1.0}}
+    named = {"model": "other", "version": "2", "features": {"x": 1.0}}
+
+    decoded = told(nameless, named, nameless, envelopes=[Envelope(MODEL, "7")] * 2 + [Envelope(MODEL)], fleet=TWO)
+
+    rows = rows_of(decoded)
+    assert [row[0] for row in rows[MODEL]] == ["7", "1"]
+    assert [row[0] for row in rows["other"]] == ["2"]
+    assert decoded.rejects == []
+
+
+def test_a_header_names_the_model_before_the_default_does():
+    decoded = told({"features": {}}, {"features": {}}, envelopes=[Envelope("other"), EMPTY], default_model=MODEL)
+
+    assert set(rows_of(decoded)) == {"other", MODEL}
+
+
+def test_the_time_of_its_record_is_that_of_an_event_without_one():
+    decoded = told({"features": {}}, an_event(timestamp=5), {"features": {}}, envelopes=[Envelope(MODEL)] * 3)
+
+    assert decoded.batches[0].time.tolist() == [NOW, 5, NOW - 2]
+
+
+def test_events_keep_their_order_however_their_headers_are_mixed():
+    count = 3 * ROWS_AT_ONCE
+    kinds = [Envelope(MODEL), Envelope(MODEL, "2"), EMPTY, Envelope(content_type="application/json")]
+    payloads = [an_event(timestamp=place) for place in range(count)]
+
+    (batch,) = told(*payloads, envelopes=[kinds[place % 7 % 4] for place in range(count)]).batches
+
+    assert batch.time.tolist() == list(range(count))
+    assert [batch.versions[code] for code in batch.version] == ["2" if i % 7 % 4 == 1 else "1" for i in range(count)]
+
+
+def test_content_of_another_type_is_rejected_with_the_type_if_asked_for():
+    kinds = [Envelope(content_type=kind) for kind in ("application/avro", "application/json; charset=utf-8", "")]
+
+    decoded = told(an_event(), an_event(), an_event(), envelopes=kinds)
+
+    assert [(one.index, one.reason, one.detail) for one in decoded.rejects] == [
+        (0, "unsupported_content_type", "JSON expected")
+    ]
+    assert len(decoded.batches[0]) == 2
+    (reject,) = told(an_event(), envelopes=kinds[:1], log_values=True).rejects
+    assert reject.detail == "JSON expected: 'application/avro'"
+
+
+def test_a_null_value_is_dropped_whatever_its_headers():
+    decoded = told(None, an_event(), None, envelopes=[Envelope(MODEL), EMPTY, Envelope(content_type="text/csv")])
+
+    assert dict(decoded.dropped) == {"tombstone": 2}
+    assert decoded.rejects == []
+    assert len(decoded.batches[0]) == 1
+
+
+def test_a_position_without_events_is_nothing_to_count():
+    decoded = NativeCodec(ONE, "test").decode(Messages("p0", [], [], "7"))
+
+    assert (decoded.events, decoded.batches, decoded.rejects) == (0, [], [])
+
+
+def test_records_that_the_source_could_not_read_are_rejected_with_the_others():
+    lost = Reject(0, "corrupt_record", "offset 7")
+
+    decoded = NativeCodec(ONE, "test").decode(Messages("p0", [b"{", None], NOW, rejects=[lost]))
+
+    assert [reject.reason for reject in decoded.rejects] == ["corrupt_record", "malformed_json"]
+    assert decoded.events == 3
+
+
+class Unread(NativeCodec):
+    """Counts what had to be read leniently."""
+
+    count = 0
+
+    def _read_leniently(self, chunk: Messages, unread: list[int], *others: Any) -> None:
+        self.count += len(unread)
+        super()._read_leniently(chunk, unread, *others)
+
+
+@pytest.mark.parametrize("options", [{"default_model": MODEL}, {}])
+def test_events_that_name_no_model_are_read_fast_all_the_same(options: dict[str, Any]):
+    codec = Unread(TWO, "test", **options)
+    envelopes = () if options else [Envelope(MODEL)] * 40
+    payloads = [json.dumps({"features": {"x": 1.0}}).encode(), json.dumps(an_event(model="other")).encode()] * 20
+
+    decoded = codec.decode(Messages("p0", payloads, NOW, envelopes=envelopes))
+
+    assert {batch.model: len(batch) for batch in decoded.batches} == {MODEL: 20, "other": 20}
+    assert codec.count == 0
