@@ -4,7 +4,7 @@ One contract suite holds every client to it: kafka-python, confluent-kafka, and 
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, TypeAlias
 
 from exporter.ingest.lanes import Partition, Records
@@ -20,7 +20,7 @@ class Tls:
     ca_file: str | None = None
     cert_file: str | None = None
     key_file: str | None = None
-    key_password: str | None = None
+    key_password: str | None = field(default=None, repr=False)
     check_hostname: bool = True
 
 
@@ -30,7 +30,7 @@ class Sasl:
 
     mechanism: str
     username: str = ""
-    password: str = ""
+    password: str = field(default="", repr=False)
     token: Callable[[], str] | None = None
 
 

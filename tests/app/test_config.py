@@ -4,10 +4,22 @@ from typing import Any
 import pytest
 
 from exporter.app import config
-from exporter.app.config import Config, ConfigError, FileConfig, HttpConfig, Listen, fields_of, model_settings, parse
+from exporter.app.config import (
+    Config,
+    ConfigError,
+    FileConfig,
+    HttpConfig,
+    KafkaConfig,
+    Listen,
+    SaslConfig,
+    TlsConfig,
+    fields_of,
+    model_settings,
+    parse,
+)
 from exporter.app.setup import access
 
-ENVIRONMENT = {"MODEL_VERSION": "7", "FOLDER": "/data"}
+ENVIRONMENT = {"MODEL_VERSION": "7", "FOLDER": "/data", "POD_NAME": "exporter-1", "KAFKA_PASSWORD": "s3cret"}
 
 EVERYTHING = """
 listen: 127.0.0.1:0
@@ -34,6 +46,24 @@ sources:
   - {type: file, path: rows.csv, model: young}
 """
 
+KAFKA = """
+state: {path: /var/lib/exporter}
+sources:
+  - type: kafka
+    bootstrap_servers: ["one:9093", "two:9093"]
+    topics: [predictions]
+    label_topics: [labels]
+    group_id: watchers
+    session_timeout: 10s
+    partitions: {member: "${POD_NAME}", of: 3}
+    client: confluent
+    auto_offset_reset: latest
+    tls: {ca_file: ca.pem, cert_file: own.pem, key_file: own.key, key_password_file: pass, check_hostname: false}
+    sasl: {mechanism: SCRAM-SHA-512, username: exporter, password: "${KAFKA_PASSWORD}"}
+    headers: {model: x-model, content_type: x-type}
+    fields: {id: request.id}
+"""
+
 
 def load(text: str, **environment: str) -> Config:
     return parse(text, "c.yaml", environment)
@@ -49,6 +79,13 @@ def a_source(**settings: Any) -> str:
     import json
 
     return json.dumps({"models": [{"name": "m"}], "sources": [settings]})
+
+
+def a_kafka(models: str = '[{"name": "m"}]', **settings: Any) -> str:
+    import json
+
+    source = {"type": "kafka", "bootstrap_servers": ["k:9092"], "topics": ["t"]} | settings
+    return f'{{"models": {models}, "sources": [{json.dumps(source)}]}}'
 
 
 def test_an_empty_file_is_an_exporter_that_takes_posts():
@@ -81,6 +118,53 @@ def test_everything_that_can_be_set():
     assert fields_of(events).exclude == {"debug"}
     assert isinstance(rows, FileConfig)
     assert not rows.follow
+
+
+def test_everything_that_can_be_set_about_kafka():
+    loaded = parse(KAFKA, "c.yaml", ENVIRONMENT)
+    (source,) = loaded.sources
+    assert loaded.state is not None
+    assert loaded.state.path == "/var/lib/exporter"
+    assert isinstance(source, KafkaConfig)
+    assert (source.bootstrap_servers, source.topics, source.label_topics) == (
+        ["one:9093", "two:9093"],
+        ["predictions"],
+        ["labels"],
+    )
+    assert (source.group_id, source.session_timeout) == ("watchers", "10s")
+    assert (source.client, source.auto_offset_reset) == ("confluent", "latest")
+    assert source.partitions is not None
+    assert (source.partitions.number, source.partitions.of) == (1, 3)
+    assert source.tls == TlsConfig(
+        ca_file="ca.pem", cert_file="own.pem", key_file="own.key", key_password_file="pass", check_hostname=False
+    )
+    assert source.sasl == SaslConfig(mechanism="SCRAM-SHA-512", username="exporter", password="s3cret")
+    assert source.headers == {"model": "x-model", "content_type": "x-type"}
+    assert fields_of(source).id == ("request", "id")
+
+
+def test_kafka_needs_only_servers_and_a_topic():
+    (source,) = load(a_kafka()).sources
+    assert isinstance(source, KafkaConfig)
+    assert (source.group_id, source.partitions, source.tls, source.sasl) == (None, None, None, None)
+    assert (source.client, source.auto_offset_reset, source.session_timeout) == ("auto", "earliest", "45s")
+
+
+@pytest.mark.parametrize(
+    "member, number",
+    [(0, 0), (2, 2), ("2", 2), ("${POD_INDEX}", 1), ("${POD_NAME}", 2), ("exporter-blue-0", 0), ("007", 7)],
+)
+def test_a_member_is_a_number_or_the_name_of_a_pod_that_ends_with_one(member: int | str, number: int):
+    text = a_kafka(partitions={"member": member, "of": 8})
+    (source,) = load(text, POD_INDEX="1", POD_NAME="exporter-2").sources
+    assert isinstance(source, KafkaConfig)
+    assert source.partitions is not None
+    assert source.partitions.number == number
+
+
+def test_a_model_may_learn_from_kafka_where_one_process_reads_all_of_it():
+    text = a_kafka('[{"name": "m", "learn": 1000}]', partitions={"member": 0, "of": 1})
+    assert load(text).models[0].learn == 1000
 
 
 BAD = {
@@ -135,6 +219,47 @@ BAD = {
     a_source(type="http", fields={"idd": "x"}): "sources[0].fields.idd: unknown field; expected one of model, version",
     a_source(type="http", fields={"id": "a..b"}): "sources[0].fields.id: 'a..b' is not a dotted path",
     a_source(type="http", fields={"score": "features"}): "sources[0].fields.features: features leads through features",
+    # Kafka
+    a_kafka(bootstrap_servers=[]): "sources[0].bootstrap_servers: expected `array` of length >= 1",
+    a_kafka(bootstrap_servers="k:9092"): "sources[0].bootstrap_servers: expected `array`, got `str`",
+    '{"sources": [{"type": "kafka", "topics": ["t"]}]}': "sources[0]: object missing required field `boot",
+    a_kafka(topics=[]): "sources[0].topics: at least one topic expected",
+    a_kafka(topics=[""]): "sources[0].topics[0]: expected `str` of length >= 1",
+    a_kafka(topic="t"): "sources[0].topic: unknown key; did you mean topics?",
+    a_kafka(client="librdkafka"): "sources[0].client: invalid enum value 'librdkafka'",
+    a_kafka(auto_offset_reset="none"): "sources[0].auto_offset_reset: invalid enum value 'none'",
+    a_kafka(session_timeout="45"): "sources[0].session_timeout: a duration such as 250ms, 30s, 5m, 1h or 30d expected",
+    a_kafka(
+        headers={"modell": "x"}
+    ): "sources[0].headers.modell: unknown; expected one of model, version, content_type",
+    a_kafka(headers={"model": ""}): "sources[0].headers: expected `str` of length >= 1",
+    a_kafka(model="x"): "sources[0].model: one of the configured models expected, found 'x'",
+    a_kafka(partitions={"member": 0}): "sources[0].partitions: object missing required field `of`",
+    a_kafka(partitions={"member": 3, "of": 3}): "sources[0].partitions.member: less than 3 expected, found 3",
+    a_kafka(partitions={"member": "pod-3", "of": 3}): "sources[0].partitions.member: less than 3 expected, found pod-3",
+    a_kafka(partitions={"member": -1, "of": 3}): "sources[0].partitions.member: expected `int` >= 0",
+    a_kafka(partitions={"member": "pod", "of": 3}): "sources[0].partitions.member: expected `str` matching regex",
+    a_kafka(partitions={"member": 0, "of": 0}): "sources[0].partitions.of: expected `int` >= 1",
+    a_kafka(partitions={"member": "${POD_INDEX}", "of": 2}): "sources[0].partitions.member: the environment has no",
+    a_kafka(
+        '[{"name": "m", "learn": 1000}]'
+    ): "models[0].learn: each member of sources[0] would learn another reference",
+    a_kafka('[{"name": "m", "learn": 1000}]', partitions={"member": 0, "of": 2}): "models[0].learn: each member of",
+    a_kafka(tls={"cafile": "x"}): "sources[0].tls.cafile: unknown key; did you mean ca_file?",
+    a_kafka(tls=True): "sources[0].tls: expected `object | null`, got `bool`",
+    a_kafka(sasl={"mechanism": "GSSAPI"}): "sources[0].sasl.mechanism: invalid enum value 'GSSAPI'",
+    a_kafka(sasl={"username": "u", "password": "p"}): "sources[0].sasl: object missing required field `mechanism`",
+    a_kafka(sasl={"mechanism": "OAUTHBEARER"}): "sources[0].sasl.token_file: expected for OAUTHBEARER",
+    a_kafka(sasl={"mechanism": "PLAIN", "username": "u"}): "sources[0].sasl: username and one of password and",
+    a_kafka(sasl={"mechanism": "PLAIN", "password": "p"}): "sources[0].sasl: username and one of password and",
+    a_kafka(
+        sasl={"mechanism": "SCRAM-SHA-256", "username": "u", "password": "p", "password_file": "f"}
+    ): "sources[0].sasl: username and one of password and password_file expected for SCRAM-SHA-256",
+    # state
+    "state: {}": "state: object missing required field `path`",
+    "state: {path: ''}": "state.path: expected `str` of length >= 1",
+    "state: {folder: x}": "state.folder: unknown key",
+    "state: /data": "state: expected `object | null`, got `str`",
     # environment and YAML
     "listen: ${NOWHERE}": "listen: the environment has no NOWHERE",
     a_model(references=["${HERE}/${NOWHERE}"]): "models[0].references[0]: the environment has no NOWHERE",
