@@ -90,6 +90,34 @@ class TestHealth:
         assert source.health().lag_records == 0
 
 
+class TestWaitingFor:
+    @runs
+    async def test_partitions_of_which_the_broker_has_more(self, world: Memory):
+        topic = world.kafka.create(2)
+        world.kafka.produce(topic, [Record(b"x", partition=1)])
+        sink = FakeSink()
+        sink.open.clear()
+        async with Reader(world, topic, sink=sink) as reader:
+            await reader.until(lambda: sink.calls)
+            assert reader.source.waiting({"kafka/gone/0": "5"}) == {f"kafka/{topic}/1"}
+            sink.open.set()
+            await reader.has(1)
+            await reader.until(lambda: not reader.source.waiting({}))
+
+    @runs
+    async def test_all_that_were_ever_read_while_the_cluster_is_away(self, world: Memory):
+        world.kafka.away = True
+        async with Reader(world, "topic") as reader:
+            await reader.until(lambda: reader.troubles("connection"))
+            assert set(reader.source.waiting({"kafka/topic/0": "5"})) == {"kafka/topic/0"}
+
+    @runs
+    async def test_no_partition_of_a_topic_that_is_missing(self, world: Memory):
+        async with Reader(world, "missing", resume={("missing", 0): 5}) as reader:
+            await reader.until(lambda: reader.troubles("topic_missing"))
+            assert not reader.source.waiting({"kafka/missing/0": "5"})
+
+
 class TestAcknowledging:
     @runs
     async def test_is_of_what_it_was_told_is_durable_and_no_more(self, world: Memory):
