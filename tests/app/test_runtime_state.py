@@ -126,7 +126,7 @@ def test_what_is_written_together_is_of_one_moment(tmp_path: Path):
     kept: list[tuple[dict[str, bytes], dict[str, str]]] = []
 
     async def story() -> None:
-        runtime = a_runtime(a_fleet(), Recording.open(tmp_path), Busy("s"), tick_s=0.001)
+        runtime = a_runtime(a_fleet(), Recording.open(tmp_path), Busy("s"), tick_s=0.01)
         async with running(runtime):
             await until(lambda: len(kept) > 30)
 
