@@ -33,6 +33,8 @@ class LiveSurroundings:
             return await asyncio.shield(calling)
         except asyncio.CancelledError:
             await asyncio.wait([calling])
+            if not calling.cancelled():
+                calling.exception()  # nobody else will ask, and asyncio would complain
             raise
 
     def from_thread(self, call: Callable[[], Awaitable[T]]) -> T:

@@ -9,6 +9,7 @@ import base64
 import binascii
 import json
 import logging
+import threading
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ from exporter.ingest.lanes import Partition, Records
 from exporter.monitor.events import Reject
 
 ANSWER_S = 3.0
+CLOSE_S = 5.0
 METADATA_MS = 10_000
 QUEUE_KIB = 16 * 1024
 SKIP_S = 0.02
@@ -119,11 +121,14 @@ class ConfluentClient:
         self._paused = wanted
 
     def commit(self, offsets: Mapping[Partition, int]) -> None:
-        """Commit offsets of the group, and wait for it."""
+        """Commit offsets of the group, and wait for it. The library's own waiting has no end; so it is asked what came.
+
+        Both requests go the same way, one behind the other.
+        """
         with _explained():
-            self._consumer.commit(
-                offsets=[TopicPartition(*one, offset) for one, offset in offsets.items()], asynchronous=False
-            )
+            self._consumer.commit(offsets=[TopicPartition(*one, offset) for one, offset in offsets.items()])
+        if self.committed(offsets) != dict(offsets):
+            raise Unreachable("other", "the group has not taken them")
 
     def committed(self, partitions: Collection[Partition]) -> Mapping[Partition, int]:
         """The offsets at which reading begins after a rebalance; what the group has none for is left out."""
@@ -153,8 +158,12 @@ class ConfluentClient:
         return found
 
     def close(self) -> None:
-        """Leave the group and go."""
-        self._consumer.close()
+        """Leave the group and go; without goodbye where nobody answers: the library would wait for ever."""
+        closing = threading.Thread(target=self._consumer.close, daemon=True)
+        closing.start()
+        closing.join(CLOSE_S)
+        if closing.is_alive():
+            logger.warning("kafka: left without goodbye: no answer within %g s", CLOSE_S)
 
     def _records(self, partition: Partition, messages: Sequence[Any]) -> Records | None:
         """What came of a partition: records, its end, a record that cannot be read; None if it is nothing of these."""

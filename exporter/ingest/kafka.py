@@ -79,6 +79,7 @@ class KafkaSource:
         self._reachable = False
         self._trouble: str | None = "not connected yet"
         self._sink: Sink | None = None
+        self._leaving = False
 
     # ---- for others ------------------------------------------------------------------------------------------------
 
@@ -124,7 +125,7 @@ class KafkaSource:
         """Connect and read until something is so wrong that only another connection helps."""
         in_thread = self._surroundings.in_thread
         self._lanes = Lanes(self._slack_s)
-        self._read_to, self._gaps = {}, []
+        self._read_to, self._gaps, self._leaving = {}, [], False
         self._owned, self._fresh, self._blocked, self._ends, self._committed = set(), set(), {}, {}, {}
         # A static member tells every start itself; what is deleted while it reads, it goes on behind.
         connection = self._connection if self._share is None else replace(self._connection, earliest=True)
@@ -312,8 +313,8 @@ class KafkaSource:
         self._surroundings.from_thread(lambda: self._take_over(set(partitions)))
 
     async def _give_up(self, partitions: set[Partition], *, lost: bool) -> Mapping[Partition, int]:
-        """Forget partitions; the offsets to commit are those that are durable."""
-        durable = None if lost or self._sink is None else await self._sink.checkpoint()
+        """Forget partitions; the offsets to commit are those that are durable, unless `_leave` has seen to that."""
+        durable = None if lost or self._leaving or self._sink is None else await self._sink.checkpoint()
         offsets = {
             partition: int(position)
             for key, position in (durable or {}).items()
@@ -331,7 +332,8 @@ class KafkaSource:
         self._fresh |= partitions
 
     async def _leave(self, client: Client, sink: Sink) -> None:
-        """Let go in good order: durable, committed, gone."""
+        """Let go in good order: durable, committed, gone. What a cluster does not answer is asked once."""
+        self._leaving = True
         durable = await sink.checkpoint()
         if durable is not None:
             await self.commit(durable)
