@@ -41,7 +41,7 @@ class Crashing:
             try:
                 if rng.random() < 0.6:
                     for _ in range(rng.randint(1, 6)):
-                        _changed(wal, process)
+                        changed(wal, process)
                     self.at_write += 1
                 else:
                     _still_alive(process, started + rng.uniform(0.2, 4.0))
@@ -70,7 +70,7 @@ def torn(wal: Path) -> bool:
     return not complete
 
 
-def _changed(wal: Path, process: "subprocess.Popen[bytes]") -> None:
+def changed(wal: Path, process: "subprocess.Popen[bytes]") -> None:
     """Return as soon as the log changes; looking is all that is done meanwhile."""
     before = _stamp(wal)
     deadline = time.monotonic() + _LONGEST_WAIT_S
