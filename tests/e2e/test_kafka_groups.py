@@ -73,7 +73,7 @@ def test_a_group_loses_nothing_over_a_crash_and_rebalances_and_the_surplus_is_wh
 ):
     at = apache_kafka.bootstrap
     topic = topics.create(at, PARTITIONS)
-    events = PER_S * 30
+    events = PER_S * 20
     members = Members(tmp_path, streams.kafka(at, [topic], client, group_id=topic))
     with streams.Producing(at, {topic: PARTITIONS}, events, PER_S) as producing, ExitStack() as stack:
         a, b = members.join(stack, "a"), members.join(stack, "b")
