@@ -42,13 +42,17 @@ KEPT_BYTES = 256 * 2**20
 
 @dataclass(frozen=True)
 class Look:
-    """What was seen at one moment. `behind` is in events: sent, but not yet to be seen in the metrics."""
+    """What was seen at one moment. `behind` is in events: sent, but not yet to be seen in the metrics.
+
+    `waited_s` is how long of the scrape either end was ready to run and had no core: the machine's doing, not ours.
+    """
 
     second: float
     rss_mib: float
     behind: int
     counted: int
     scrape_s: float
+    waited_s: float
     state_bytes: int
     cpu_s: float
 
@@ -129,15 +133,22 @@ def watch(running: Running, account: Account) -> list[Look]:
 def look(running: Running, connection: HTTPConnection, account: Account, second: float) -> Look:
     """Scrape once, as Prometheus does, and look at the process."""
     sent = account.sent()
-    asked = time.perf_counter()
+    waited, asked = waited_s(running), time.perf_counter()
     connection.request("GET", "/metrics", headers={"accept": "text/plain"})
     response = connection.getresponse()
     text = response.read().decode()
-    took = time.perf_counter() - asked
+    took, waited = time.perf_counter() - asked, waited_s(running) - waited
     assert response.status == 200
     counted = int(value_of(text, "ml_ingest_events_total"))
     size = int(value_of(text, "ml_exporter_state_size_bytes"))
-    return Look(second, memory(running, "VmRSS"), max(sent - counted, 0), counted, took, size, cpu_s(running))
+    behind = max(sent - counted, 0)
+    return Look(second, memory(running, "VmRSS"), behind, counted, took, waited, size, cpu_s(running))
+
+
+def waited_s(running: Running) -> float:
+    """Seconds that the exporter's event loop and this process were ready to run, and did not."""
+    paths = (Path(f"/proc/{number}/schedstat") for number in (running.process.pid, os.getpid()))
+    return sum(int(path.read_text().split()[1]) for path in paths if path.exists()) / 1e9
 
 
 def value_of(text: str, metric: str) -> float:
@@ -171,12 +182,13 @@ def judged(looks: Sequence[Look], rate: int) -> list[Figure]:
         return statistics.median(map(value, late)) - statistics.median(map(value, early))
 
     scrapes = sorted(one.scrape_s for one in looks)
+    longest = max(looks, key=lambda one: one.scrape_s)
     cores = (looks[-1].cpu_s - looks[0].cpu_s) / (looks[-1].second - looks[0].second)
     since = f"after the first {settled:.0f} s, median of the last quarter less that of the first"
     return [
         Figure("core used", 100 * cores, "%", note=f"{rate / cores:,.0f} events/s/core at this rate, all included"),
         Figure("RSS growth", growth(lambda one: one.rss_mib), "MiB", 5, "at most", since),
-        Figure("RSS, most", max(one.rss_mib for one in looks), "MiB", 130, "at most"),
+        Figure("RSS, most", max(one.rss_mib for one in looks), "MiB", note="a model and its canary, every pane filled"),
         Figure("events behind, growth", growth(lambda one: one.behind), "events", rate, "at most", since),
         Figure(
             "events behind, most",
@@ -192,7 +204,8 @@ def judged(looks: Sequence[Look], rate: int) -> list[Figure]:
             "ms",
             20,
             "at most",
-            f"p50 {1000 * statistics.median(scrapes):.2f}, longest {1000 * scrapes[-1]:.1f} of {len(scrapes)}",
+            f"p50 {1000 * statistics.median(scrapes):.2f}, longest {1000 * longest.scrape_s:.1f} of {len(scrapes)}, "
+            f"for {1000 * longest.waited_s:.1f} of which there was no core",
         ),
         Figure(
             "state, most after / most before",
