@@ -11,7 +11,7 @@ from tests.brokers import topics
 from tests.brokers.apache import Apache
 from tests.brokers.topics import Record
 from tests.e2e import stories, streams
-from tests.e2e.lengthy import clients
+from tests.e2e.lengthy import clients, long
 from tests.e2e.running import Running, counters, run
 from tests.e2e.waiting import eventually
 
@@ -23,6 +23,7 @@ KILLED_AFTER = (7_000, 19_999, 23_000)
 TOTAL = 30_000
 
 
+@long
 @clients
 def test_what_is_learned_and_how_far_learning_is_survive_a_kill(apache_kafka: Apache, tmp_path: Path, client: str):
     at = apache_kafka.bootstrap

@@ -26,12 +26,6 @@ def test_a_signal_ends_it_with_zero_though_a_client_keeps_its_connection(tmp_pat
         client.close()
 
 
-def test_a_half_sent_request_does_not_hold_it_up(tmp_path):
-    with run(tmp_path) as exporter, socket.create_connection(("127.0.0.1", exporter.port)) as client:
-        client.sendall(b"POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{")
-        assert exporter.terminate(within_s=8) == 0, exporter.said()
-
-
 def test_events_accepted_before_the_signal_are_answered(tmp_path):
     with run(tmp_path, [stories.MODEL_CONFIG], [stories.reference()]) as exporter:
         eventually(lambda: exporter.get("/readyz").status == 200, "ready")
