@@ -7,7 +7,6 @@ import socket
 from collections.abc import Iterator
 
 import uvicorn
-from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -41,7 +40,7 @@ def address(bound: socket.socket) -> str:
     return f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}/"  # noqa: S104 - shown, not bound
 
 
-async def serve(runtime: Runtime, app: Starlette, bound: socket.socket) -> None:
+async def serve(runtime: Runtime, app: ASGIApp, bound: socket.socket) -> None:
     """Run until SIGTERM or SIGINT, then finish what is in flight."""
     config = uvicorn.Config(
         _answering_to_the_end(app),
@@ -64,7 +63,7 @@ async def serve(runtime: Runtime, app: Starlette, bound: socket.socket) -> None:
         await running
 
 
-def _answering_to_the_end(app: Starlette) -> ASGIApp:
+def _answering_to_the_end(app: ASGIApp) -> ASGIApp:
     """The application; a request that is cut off at the end, half-sent perhaps, is told so instead of failing."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from exporter.app.runtime import Runtime
 
@@ -28,7 +28,7 @@ class Answered:
 
 
 async def ask(
-    app: Starlette,
+    app: ASGIApp,
     path: str,
     *,
     method: str = "GET",

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from exporter.app.clock import LiveSurroundings
 from exporter.app.http import Access, build_app
@@ -24,7 +24,7 @@ from tests.builders import MODEL, a_fleet, a_reference
 EVENT = json.dumps({"model": MODEL, "features": {"x": 1}}).encode()
 OPEN = Access()
 
-Talk = Callable[[Starlette], Awaitable[Any]]
+Talk = Callable[[ASGIApp], Awaitable[Any]]
 
 
 def a_runtime(**limits: int) -> tuple[Runtime, HttpSource]:
@@ -70,7 +70,7 @@ class TestEndpoints:
 
     @pytest.mark.parametrize("path", ["/metrics", "/api/v1/models"])
     def test_gzip_for_those_who_take_it(self, path: str):
-        async def both(app: Starlette) -> tuple[Answered, Answered]:
+        async def both(app: ASGIApp) -> tuple[Answered, Answered]:
             return await ask(app, path), await ask(app, path, accept_encoding="br, gzip;q=0.5")
 
         plain, zipped = talk(both)
@@ -149,7 +149,7 @@ class TestPost:
         assert (error["index"], error["reason"]) == (1, "malformed_json")
 
     def test_a_body_in_parts_and_one_that_is_packed(self):
-        async def in_parts(app: Starlette) -> Answered:
+        async def in_parts(app: ASGIApp) -> Answered:
             return await ask(app, "/v1/events", method="POST", body=[EVENT[:10], EVENT[10:], b"\n", EVENT])
 
         assert talk(in_parts).json["accepted"] == 2
@@ -167,7 +167,7 @@ class TestPost:
         assert (answer.status, answer.json) == (404, {"error": "this exporter has no source of type http"})
 
     def test_a_client_that_goes_away_is_no_fault(self):
-        async def leaving(app: Starlette) -> int:
+        async def leaving(app: ASGIApp) -> int:
             sent: list[Any] = []
             incoming = iter([{"type": "http.request", "body": EVENT, "more_body": True}, {"type": "http.disconnect"}])
 
@@ -206,7 +206,7 @@ def bearers(token: str) -> list[str]:
 class TestAccess:
     @pytest.mark.parametrize("path", ["/", "/metrics", "/api/v1/models", "/api/v1/references/x"])
     def test_reading_needs_the_token_for_reading(self, path: str):
-        async def asking(app: Starlette) -> None:
+        async def asking(app: ASGIApp) -> None:
             for refused in (*NOBODY, *NEARLY, *bearers(WRITE)):
                 answer = await ask(app, path, authorization=refused)
                 assert (answer.status, answer.json) == (401, {"error": "token expected"}), refused
@@ -218,7 +218,7 @@ class TestAccess:
         talk(asking, BOTH)
 
     def test_writing_needs_the_token_for_writing_even_here(self):
-        async def asking(app: Starlette) -> None:
+        async def asking(app: ASGIApp) -> None:
             for client in (HERE, ELSEWHERE):
                 for refused in (*NOBODY, *bearers(READ)):
                     answer = await ask(
