@@ -33,7 +33,8 @@ from exporter.monitor.events import Reject
 ANSWER_S = 3.0
 CLOSE_S = 5.0
 METADATA_MS = 10_000
-QUEUE_KIB = 16 * 1024
+QUEUE_KIB = 4 * 1024
+"""What the library may hold ready: 16 MiB were no faster, and 20 MiB more of memory."""
 SKIP_S = 0.02
 """Time for each record of a batch that is broken."""
 TOKEN_S = 300

@@ -31,7 +31,7 @@ ANSWER_MS = 3000
 RECONNECT_MS = 1000
 METADATA_MS = 10_000
 """How often partitions that were added are looked for; the client's own default is five minutes."""
-FETCH_BYTES = 8 * 2**20
+FETCH_BYTES = 4 * 2**20
 """Bytes a fetch; the client holds one fetch a broker ready while another is on its way."""
 
 _CONNECTION = (errors.RetriableError, OSError)

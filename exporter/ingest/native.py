@@ -214,10 +214,13 @@ def _times(time: float | Sequence[float], places: Sequence[int]) -> float | Sequ
 
 def _decoded(decoders: Sequence[_Decode], payloads: Sequence[bytes | None]) -> list[Any]:
     """Decoded events; None for those that have to be read leniently."""
-    try:
-        return list(map(decoders[0], payloads))
-    except _UNDECODABLE:
-        return [_attempt(decoders, payload) for payload in payloads]
+    events, rest = list[Any](), iter(payloads)
+    while len(events) < len(payloads):
+        try:
+            events.extend(map(decoders[0], rest))
+        except _UNDECODABLE:  # what came before it is kept: `extend` appends as it goes
+            events.append(_attempt(decoders, payloads[len(events)]))
+    return events
 
 
 def _attempt(decoders: Sequence[_Decode], payload: bytes | None) -> Any:
