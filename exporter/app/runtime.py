@@ -38,7 +38,9 @@ FEW = 20
 """Events of a chunk, and chunks, that may be counted together with others."""
 
 WRITE_TICKS = 2
-"""Ticks that a write of state may take before what is measured is shown without it."""
+WRITE_S = 5.0
+"""Ticks, and at least seconds, that a write of state may take before what is measured is shown without it. A disk needs
+milliseconds; but while sources are busy, each call into the database may wait as many for the interpreter."""
 
 RESCAN_S = 60.0
 """How often reference files are looked for anew."""
@@ -163,7 +165,7 @@ class Runtime:
 
     async def _save(self) -> tuple[Snapshot, Mapping[str, Positions] | None]:
         """The fleet as it is now, and the positions that are durable with it; None if they are not."""
-        limit_s = WRITE_TICKS * self.tick_s
+        limit_s = max(WRITE_TICKS * self.tick_s, WRITE_S)
         deadline = time.monotonic() + limit_s
         while self._writing is not None and time.monotonic() < deadline:
             await asyncio.wait([self._writing], timeout=deadline - time.monotonic())

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from exporter.app import runtime as runtime_module
 from exporter.app.runtime import Feed, Inlet, Runtime
 from exporter.app.state import StateError, Store
 from exporter.ingest.native import NativeCodec
@@ -163,7 +164,10 @@ def test_while_writing_fails_it_measures_on_and_says_so_and_acknowledges_nothing
     assert "state: durable again" in said
 
 
-def test_a_write_that_hangs_holds_up_neither_measuring_nor_health():
+def test_a_write_that_hangs_holds_up_neither_measuring_nor_health(monkeypatch: pytest.MonkeyPatch):
+    assert runtime_module.WRITE_S == 5
+    monkeypatch.setattr(runtime_module, "WRITE_S", 0.0)
+
     async def story() -> None:
         store, source = FakeStore(), Steady("s")
         runtime = a_runtime(a_fleet(), store, source)
