@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import shutil
 import threading
 import time
 from collections.abc import Mapping
@@ -112,30 +113,30 @@ def test_what_is_written_together_is_of_one_moment(tmp_path: Path):
         async def run(self, sink: Any, resume: Mapping[str, str]) -> None:
             self.sink = sink
             while True:
-                await self.send()
+                for _ in range(50):
+                    await self.send()
+                await asyncio.sleep(0.001)  # a loop that never waits would starve the thread that writes
 
     class Recording(Store):
-        """Remembers what a process would find that was started after each transaction."""
+        """Keeps what a process would find that was started after each transaction."""
 
         def write(self, changes: Any, positions: Any) -> None:
             super().write(changes, positions)
-            self.close()
-            found = Store.open(tmp_path)
-            kept.append((dict(found.entries), dict(found.positions["s"])))
-            found.close()
+            kept.append(shutil.copytree(tmp_path / "state", tmp_path / f"copy-{len(kept)}"))
 
-    kept: list[tuple[dict[str, bytes], dict[str, str]]] = []
+    kept: list[Path] = []
 
     async def story() -> None:
-        runtime = a_runtime(a_fleet(), Recording.open(tmp_path), Busy("s"), tick_s=0.01)
+        runtime = a_runtime(a_fleet(), Recording.open(tmp_path / "state"), Busy("s"), tick_s=0.01)
         async with running(runtime):
             await until(lambda: len(kept) > 30)
 
     asyncio.run(story())
-    for entries, positions in kept[1:]:
-        fleet = a_fleet()
-        fleet.load(entries)
-        assert fleet.tick(time.time()).feeds["s"].events == int(positions["s/t/0"])
+    for copy in kept[1:]:
+        found, fleet = Store.open(copy), a_fleet()
+        fleet.load(found.entries)
+        assert fleet.tick(time.time()).feeds["s"].events == int(found.positions["s"]["s/t/0"])
+        found.close()
 
 
 def test_while_writing_fails_it_measures_on_and_says_so_and_acknowledges_nothing(caplog: pytest.LogCaptureFixture):
