@@ -174,7 +174,7 @@ class KafkaSource:
             if start > read_to:
                 self._gaps.append((partition, read_to, start))
             elif start < read_to:
-                self._is_another_one(partition, read_to, sink)
+                self._goes_back(partition, start, read_to, sink)
         self._read_to[partition] = records.next_offset
         return True
 
@@ -190,11 +190,23 @@ class KafkaSource:
                 self._counted.pop(partition, None)  # it begins with what comes
                 continue
             start = committed[partition] if partition in committed else bounds[partition].first
-            surplus = self._counted.get(partition, start) - start
-            self._counted[partition] = start
-            if surplus > 0:
-                detail = f"{partition}: begins at {start}, counted up to {start + surplus}: {surplus} count again"
-                sink.report(Trouble("redelivered", detail, redelivered=surplus))
+            self._begins(partition, start, sink)
+
+    def _goes_back(self, partition: Partition, start: int, read_to: int, sink: Sink) -> None:
+        """Say why records come that lie before where the last ones ended."""
+        if self._share is None and self._ends.get(partition, read_to) >= read_to:
+            # A commit of ours reached the group after the client had been told where to begin.
+            self._begins(partition, start, sink)
+        else:
+            self._is_another_one(partition, read_to, sink)
+
+    def _begins(self, partition: Partition, start: int, sink: Sink) -> None:
+        """Take note of where the group lets us begin, and say what that counts again."""
+        surplus = self._counted.get(partition, start) - start
+        self._counted[partition] = start
+        if surplus > 0:
+            detail = f"{partition}: begins at {start}, counted up to {start + surplus}: {surplus} count again"
+            sink.report(Trouble("redelivered", detail, redelivered=surplus))
 
     async def _deliver(self, records: Records, sink: Sink) -> None:
         partition = records.partition

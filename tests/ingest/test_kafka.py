@@ -7,6 +7,7 @@ import pytest
 from exporter.ingest import kafka, lanes
 from exporter.ingest.kafka import Share
 from exporter.ingest.kafka_client import Unreachable
+from exporter.ingest.lanes import Partition
 from tests.app.fakes import FakeSink
 from tests.brokers.topics import Record
 from tests.builders import NOW
@@ -257,6 +258,19 @@ class TestGroups:
             assert reader.redelivered() == 10
             assert reader.troubles("redelivered") == [f"{topic}-0: begins at 0, counted up to 10: 10 count again"]
         assert reader.messages == values(numbered(10))[0] * 2
+
+    @runs
+    async def test_whose_commit_arrives_after_the_client_asked_say_what_counts_twice_all_the_same(self, world: Memory):
+        topic = world.kafka.create()
+        world.kafka.produce(topic, numbered(10))
+        async with Reader(world, topic, share=None, group="g") as reader:
+            await reader.has(10)
+            (client,) = world.kafka.clients
+            client.committed = lambda _: {Partition(topic, 0): 10}
+            world.kafka.lose(client)
+            await reader.has(20)
+            assert reader.redelivered() == 10
+            assert not reader.troubles("expired")
 
     @runs
     async def test_take_with_a_partition_what_waits_of_it(self, world: Memory):
