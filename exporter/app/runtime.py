@@ -78,8 +78,7 @@ class Runtime:
         self._positions = {feed.source.name: dict[str, str]() for feed in feeds}
         self._state: StateHealth | None = None
         if store is not None:
-            set_aside = None if store.set_aside is None else store.set_aside[0]
-            self._state = StateHealth(set_aside=set_aside, trouble=store.trouble)
+            self._state = StateHealth(set_aside=_set_aside(store), trouble=store.trouble)
             for source, positions in store.positions.items():
                 self._positions.setdefault(source, {}).update(positions)
         self._writing: asyncio.Task[bool] | None = None
@@ -201,6 +200,7 @@ class Runtime:
                 last_write=time.time(),
                 write_duration_s=time.monotonic() - started,
                 size_bytes=store.bytes,
+                set_aside=_set_aside(store),
                 trouble=None,
             )
         return True
@@ -255,6 +255,11 @@ class Runtime:
                         logger.info("model %s: references %s", model, ", ".join(one.id for one in references))
             except BadReference as error:
                 logger.warning("references unchanged: %s", error)
+
+
+def _set_aside(store: Store) -> str | None:
+    """Why a database was not used, if one was not; it can turn out to be damaged while we run."""
+    return None if store.set_aside is None else store.set_aside[0]
 
 
 class Inlet:

@@ -207,7 +207,7 @@ STATE_SIZE = Metric("ml_exporter_state_size_bytes", "gauge", "Size of the state 
 STATE_SET_ASIDE = Metric(
     "ml_exporter_state_set_aside",
     "gauge",
-    "1 if the database found at the start was not used but renamed: damaged, newer, or foreign (another program's).",
+    "1 if a database was not used but renamed since the start: damaged, newer, or foreign (another program's).",
     (SET_ASIDE_REASON,),
 )
 

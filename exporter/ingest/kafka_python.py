@@ -48,7 +48,6 @@ class KafkaPythonClient:
         """Connects. Raises Unreachable."""
         self._rebalancing = rebalancing
         self._headers = headers
-        self._group = connection.group_id
         self._net: Any = None  # set by the library's hook, as is the manager
         self._manager: _Manager | None = None
         self._paused: frozenset[TopicPartition] = frozenset()

@@ -58,4 +58,4 @@ class StateHealth:
 
 
 SET_ASIDE_REASONS = ("damaged", "newer", "foreign")
-"""Why a database that was found at the start was not used."""
+"""Why a database was not used."""
