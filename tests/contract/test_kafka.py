@@ -17,6 +17,7 @@ from tests.brokers import apache
 from tests.brokers.apache import Apache
 from tests.brokers.security import MECHANISMS
 from tests.brokers.topics import COMPRESSIONS, Record
+from tests.e2e.lengthy import long
 from tests.ingest.kafka_worlds import CLIENTS, Memory, Reader, Real, World, numbered, runs, values
 
 P = ParamSpec("P")
@@ -434,6 +435,7 @@ def restarting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Apache]:
 
 
 @pytest.mark.e2e
+@long
 @untidy
 @runs
 async def test_a_broker_that_goes_away_is_waited_for_and_read_on(restarting: Apache):
@@ -466,6 +468,7 @@ async def test_a_broker_that_goes_away_is_waited_for_and_read_on(restarting: Apa
 
 
 @pytest.mark.e2e
+@long
 @untidy
 @runs
 async def test_a_batch_that_is_damaged_on_disk_costs_its_records_and_no_others(restarting: Apache):
