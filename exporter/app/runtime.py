@@ -297,7 +297,7 @@ class Inlet:
     def report(self, trouble: Trouble) -> None:
         """Count and log a trouble."""
         self._runtime.fleet.report(self._source, trouble.reason, lost=trouble.lost, redelivered=trouble.redelivered)
-        key = (self._source, trouble.detail)
+        key = (self._source, trouble.reason)  # details name offsets: there is no end of them
         self._runtime.log_seldom(logging.WARNING, key, "source %s: %s", self._source, trouble.detail)
 
     def _count(self, chunk: Chunk, decoded: Decoded) -> Receipt:
