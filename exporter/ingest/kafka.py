@@ -149,6 +149,7 @@ class KafkaSource:
                 polled = await in_thread(client.poll, POLL_S, RECORDS_AT_ONCE)
                 if self._fresh:
                     await self._settle_in(client, sink)
+                await self._look_behind(client, polled)
                 self._put(polled, sink)
                 while (records := self._lanes.take(self._surroundings.now(), self._pending())) is not None:
                     await self._deliver(records, sink)
@@ -163,6 +164,17 @@ class KafkaSource:
                 sink.report(Trouble(records.reason, records.detail))
             elif partition in self._owned and self._goes_on(records, sink):
                 self._lanes.put(records)
+
+    async def _look_behind(self, client: Client, polled: Sequence[Records | Blocked]) -> None:
+        """Ask anew where partitions end that the group goes back in: one that was made anew ends before it."""
+        back = {
+            one.partition
+            for one in polled
+            if isinstance(one, Records) and one.offsets and one.start < self._read_to.get(one.partition, 0)
+        }
+        if back and self._share is None:
+            bounds = await self._surroundings.in_thread(client.bounds, back)
+            self._ends |= {partition: bound.end for partition, bound in bounds.items()}
 
     def _goes_on(self, records: Records, sink: Sink) -> bool:
         """Compare where records begin with where the last ones ended; whether they bring anything new."""

@@ -359,6 +359,22 @@ class TestPlaces:
         assert reader.lost() == 0
 
     @runs
+    async def test_of_a_topic_that_is_made_anew_count_nothing_twice_in_a_group(self, world: Memory):
+        topic = world.kafka.create()
+        world.kafka.produce(topic, numbered(10))
+        async with Reader(world, topic, share=None, group="g") as reader:
+            await reader.has(10)
+            await reader.tick()
+            await reader.until(lambda: world.kafka.committed("g") == {(topic, 0): 10})
+            world.kafka.delete(topic)
+            await reader.until(lambda: reader.troubles("topic_missing"))
+            world.kafka.create(name=topic)
+            world.kafka.produce(topic, numbered(3, start=10))
+            await reader.has(13)
+            assert reader.redelivered() == 0
+            assert len(reader.troubles("expired")) == 1
+
+    @runs
     async def test_of_spoilt_records_are_gone_over_and_counted(self, world: Memory):
         topic = world.kafka.create(2)
         world.kafka.produce(topic, numbered(8, 2))
