@@ -71,15 +71,8 @@ class Running:
         return json.loads(answer.body)
 
     def value(self, metric: str, **labels: str) -> float | None:
-        """Value of the one series with (at least) these labels; None while there is none."""
-        found = [
-            sample.value
-            for family in text_string_to_metric_families(self.get("/metrics").text)
-            for sample in family.samples
-            if sample.name == metric and labels.items() <= sample.labels.items()
-        ]
-        assert len(found) <= 1, f"{len(found)} series of {metric} {labels}"
-        return found[0] if found else None
+        """Value of the one series with (at least) these labels now; None while there is none."""
+        return value_of(self.get("/metrics").text, metric, **labels)
 
     def terminate(self, within_s: float = 10.0) -> int:
         """SIGTERM, and the exit code."""
@@ -141,6 +134,18 @@ def configured(
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(values, allow_unicode=True), encoding="utf-8")
     return path
+
+
+def value_of(text: str, metric: str, **labels: str) -> float | None:
+    """As `Running.value`, of a scrape: values that are to be of the same moment must be of the same one."""
+    found = [
+        sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == metric and labels.items() <= sample.labels.items()
+    ]
+    assert len(found) <= 1, f"{len(found)} series of {metric} {labels}"
+    return found[0] if found else None
 
 
 def counters(text: str) -> dict[str, float]:

@@ -14,7 +14,7 @@ from tests.brokers.apache import Apache
 from tests.brokers.topics import Record
 from tests.e2e import stories, streams
 from tests.e2e.lengthy import clients, long
-from tests.e2e.running import Running, run
+from tests.e2e.running import Running, run, value_of
 from tests.e2e.waiting import eventually
 
 pytestmark = pytest.mark.e2e
@@ -169,8 +169,9 @@ def has_counted(exporter: Running, events: int, *, again: bool = False) -> None:
     """Wait until so many events are counted once. A group may bring some `again`, and says how many."""
 
     def reached() -> bool:
-        redelivered = exporter.value("ml_ingest_redelivered_total") or 0
-        found = (exporter.value("ml_ingest_events_total") or 0) - redelivered
+        scrape = exporter.get("/metrics").text
+        redelivered = value_of(scrape, "ml_ingest_redelivered_total") or 0
+        found = (value_of(scrape, "ml_ingest_events_total") or 0) - redelivered
         assert again or not redelivered, f"{redelivered:g} events came again"
         assert found <= events, f"{found:g} events of {events}, and {redelivered:g} again"
         return found == events
