@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ParamSpec
@@ -177,7 +178,7 @@ class TestStart:
 
     @runs
     async def test_of_a_topic_that_comes_later(self, cluster: World):
-        there, later = cluster.kafka.create(), f"later-{id(cluster)}"
+        there, later = cluster.kafka.create(), f"later-{uuid.uuid4().hex}"
         async with Reader(cluster, there, later) as reader:
             await reader.until(lambda: reader.troubles("topic_missing"))
             assert reader.source.not_ready() == f"kafka: no such topic: {later}"
