@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from exporter.catalog import thresholds
+from exporter.ingest.lenient import without_nan
 from exporter.ingest.source import Messages, Positions, Receipt, Sink, Surroundings
 from exporter.monitor.health import SourceHealth
 
@@ -183,10 +184,10 @@ def gunzip(body: bytes, limit: int) -> bytes | None:
 def _split_array(body: bytes) -> list[bytes] | None:
     """The elements of an array; None if the body is something else that begins like one."""
     try:
-        return [bytes(raw) for raw in msgspec.json.decode(body, type=list[msgspec.Raw])]
+        return [bytes(raw) for raw in msgspec.json.decode(without_nan(body), type=list[msgspec.Raw])]
     except (msgspec.MsgspecError, RecursionError):
         pass
-    # NaN tokens are no JSON, but Python's own encoder writes them; and one bad element must not cost its neighbours.
+    # One bad element must not cost its neighbours.
     elements, depth, start = list[bytes](), 0, 1
     for token in _TOKEN.finditer(body):
         kind = token[0]

@@ -1,7 +1,7 @@
 """One event read with the standard library, value by value: slower by far, but it can say what is wrong.
 
-It accepts what Python's own encoder writes (NaN, Infinity), marks single values as invalid instead of refusing the
-event, and gives the reason where there is nothing to be saved.
+It accepts what Python's own encoder writes (NaN stands for null, Infinity for a value that is not finite), marks single
+values as invalid instead of refusing the event, and gives the reason where there is nothing to be saved.
 """
 
 import json
@@ -14,7 +14,6 @@ from exporter.ingest.layout import NAME_LIMIT, Layout, Row, is_name
 from exporter.ingest.source import EMPTY, Envelope
 from exporter.ingest.timestamps import epoch_s
 from exporter.monitor.events import (
-    MISSING,
     NO_ERROR,
     NON_FINITE_NUMBER,
     PREDICTION,
@@ -30,6 +29,7 @@ from exporter.monitor.reference import as_number
 MESSAGE_LIMIT_BYTES = 4 * 2**20
 UNKNOWN_VERSION = "unknown"
 
+_CONSTANTS = {"NaN": None, "Infinity": math.inf, "-Infinity": -math.inf}
 _HUGE_DIGITS = 400  # longer integers are beyond any float; int() of them is slow
 
 
@@ -59,7 +59,7 @@ class LenientReader:
         self._default_model = default_model
         self._event_time = event_time
         self._unconfigured = Layout("", Schema(), ErrorReasons(), UNKNOWN_VERSION, fields, learns=False)
-        self._decoder = json.JSONDecoder(parse_int=_parse_int)
+        self._decoder = json.JSONDecoder(parse_int=_parse_int, parse_constant=_CONSTANTS.get)
 
     def layout(self, model: str) -> Layout:
         """The layout of a model, configured or not."""
@@ -176,12 +176,20 @@ class LenientReader:
         return raw
 
 
+def without_nan(text: bytes) -> bytes:
+    """The text with `null` for each NaN token, which is no JSON; as it is where an escape hides what is a string."""
+    if b"NaN" not in text or b"\\" in text:
+        return text
+    first, *others = text.split(b"NaN")
+    parts, quotes = [first], first.count(b'"')
+    for part in others:
+        parts += (b"NaN" if quotes % 2 else b"null", part)
+        quotes += part.count(b'"')
+    return b"".join(parts)
+
+
 def _code(value: object, vocabulary: Mapping[object, int]) -> int:
-    if not isinstance(value, str | int | float | None):
-        return WRONG_TYPE
-    if isinstance(value, float) and math.isnan(value):
-        return MISSING
-    return vocabulary.get(value, UNSEEN)
+    return vocabulary.get(value, UNSEEN) if isinstance(value, str | int | float | None) else WRONG_TYPE
 
 
 def _parse_int(digits: str) -> int | float:

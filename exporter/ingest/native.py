@@ -23,7 +23,7 @@ import numpy as np
 
 from exporter.ingest.fields import Fields
 from exporter.ingest.layout import FastLayout, Layout, Row
-from exporter.ingest.lenient import UNKNOWN_VERSION, LenientReader, is_json
+from exporter.ingest.lenient import UNKNOWN_VERSION, LenientReader, is_json, without_nan
 from exporter.ingest.source import EMPTY, Chunk, Envelope, Messages
 from exporter.monitor.events import DROP_REASONS, Batch, Decoded, Reject, join
 from exporter.monitor.fleet import Fleet
@@ -225,9 +225,10 @@ def _decoded(decoders: Sequence[_Decode], payloads: Sequence[bytes | None]) -> l
 
 def _attempt(decoders: Sequence[_Decode], payload: bytes | None) -> Any:
     """The decoded event; None if it has to be read leniently."""
+    text = None if payload is None else without_nan(payload)
     for decode in decoders:
         try:
-            return decode(payload)
+            return decode(text)
         except _UNDECODABLE:
             continue
     return None

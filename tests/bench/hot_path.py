@@ -168,9 +168,9 @@ def steps(*, quick: bool) -> list[Figure]:
         for number in range(8):
             observe(number)
 
-    # Python's own encoder writes NaN: such events are read one by one.
+    # Python's own encoder writes NaN, which is no JSON.
     tokens = [event.replace(b'"n00":', b'"n00":NaN,"x":') for event in events[:EVENTS_AT_ONCE]]
-    lenient = Messages("p", tokens, now)
+    with_nan = Messages("p", tokens, now)
     # Larger bodies are unpacked and split on another thread.
     largest = events[: ELSEWHERE_BYTES // len(events[0])]
     body, array = b"\n".join(largest), b"[" + b",".join(largest) + b"]"
@@ -180,7 +180,7 @@ def steps(*, quick: bool) -> list[Figure]:
     figures = [
         step(f"decode and observe {EVENTS_AT_ONCE} events", held(observe, repeats)),
         step("tick after thousands of waiting events", held(lambda _: piped.fleet.tick(now), repeats // 5, wait)),
-        step(f"decode {EVENTS_AT_ONCE} events with NaN tokens", held(lambda _: piped.codec.decode(lenient), 5)),
+        step(f"decode {EVENTS_AT_ONCE} events with NaN tokens", held(lambda _: piped.codec.decode(with_nan), 5)),
         step(f"split a body of {size}", held(lambda _: split(body), 5)),
         step(f"split a JSON array of {size}", held(lambda _: split(array), 5)),
         step(f"split an array of {size}, a NaN token in it", held(lambda _: split(nan_array), 3)),

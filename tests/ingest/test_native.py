@@ -255,6 +255,22 @@ def test_null_and_nan_are_missing(value: Any):
     assert only(decoded, COLOUR) == MISSING
 
 
+@pytest.mark.parametrize("route", [NativeCodec, Forced])
+@pytest.mark.parametrize("text", ["", "NaN", 'says \\"NaN\\": NaN, '], ids=["none", "plain", "escaped"])
+@pytest.mark.parametrize("path", ["x", "colour", "version", "timestamp", "prediction", "score", "latency", "error"])
+def test_nan_is_null_wherever_it_stands_but_not_within_a_text(route: type[NativeCodec], text: str, path: str):
+    place = "latency_seconds" if path == "latency" else path
+    event = an_event(id=text, features={"x": 1.0, "colour": "red", "note": text}, prediction=1)
+    (event["features"] if place in event["features"] else event)[place] = math.nan
+    written = json.dumps(event).encode()
+    chunks = [messages(one) for one in (written, written.replace(b": NaN,", b": null,").replace(b": NaN}", b": null}"))]
+
+    one, other = (account(route(ONE, "test").decode(chunk)) for chunk in chunks)
+
+    assert b"NaN" in written
+    assert one == other
+
+
 @pytest.mark.parametrize(("value", "expected"), [("mauve", UNSEEN), ([], WRONG_TYPE), ({}, WRONG_TYPE)])
 def test_a_category_that_is_none_spoils_its_value_only(value: Any, expected: int):
     decoded = decode(an_event(features={"x": 1.0, "colour": value}))
