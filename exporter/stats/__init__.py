@@ -1,7 +1,8 @@
-"""Statistics from counters: bins, distances, significance. numpy and scipy.special only; no clock, no IO, no logging.
+"""Statistics from counters: bins, distances, significance, scores, and tests that may be read after every pane.
 
-Every function works on many features at once. Features of different width lie one behind the other in a flat array;
-`starts` holds the index at which each begins. Formulas and their simulated error rates: the docstrings name the paper.
+numpy and scipy.special only; no clock, no IO, no logging. What is said of features is said of many at once: those of
+different width lie one behind the other in a flat array; `starts` holds the index at which each begins. Formulas and
+their simulated error rates: the docstrings name the paper.
 """
 
 from typing import TypeAlias
