@@ -7,9 +7,9 @@ import numpy as np
 
 from exporter.catalog.metric import Metric, Sample
 from exporter.monitor import reference
-from exporter.monitor.events import MISSING, NO_ERROR, UNSEEN, Batch, Decoded, FeatureKey, Reject, Schema
+from exporter.monitor.events import MISSING, NO_ERROR, UNSEEN, Batch, Column, Decoded, FeatureKey, Reject, Schema
 from exporter.monitor.fleet import Fleet
-from exporter.monitor.reference import Column, Reference, Resolution
+from exporter.monitor.reference import Reference, Resolution
 from exporter.monitor.settings import ModelSettings
 from exporter.monitor.snapshot import ModelView, Snapshot
 

@@ -10,8 +10,9 @@ import numpy as np
 from exporter.ingest import tables
 from exporter.ingest.source import Cells, Table
 from exporter.monitor import reference
-from exporter.monitor.events import PREDICTION, SCORE, FeatureKey
-from exporter.monitor.reference import BadReference, Categorical, Column, Columns, Reference, Resolution
+from exporter.monitor.events import LABEL, PREDICTION, SCORE, Column, FeatureKey
+from exporter.monitor.outcomes import Outcomes
+from exporter.monitor.reference import BadReference, Categorical, Columns, Reference, Resolution
 
 _NATIVE = ("prediction", "score", "label", "timestamp", "id")
 
@@ -48,8 +49,11 @@ def build_reference(
     if columns.prediction is not None:
         features[FeatureKey("output", PREDICTION)] = columns.prediction
     features |= {FeatureKey("score", name): column for name, column in columns.scores.items()}
+    built = {name: _column(name, column, cells[column], choice) for name, column in features.items()}
+    if columns.label is not None:
+        built[LABEL] = _values(cells[columns.label])
     return reference.build(
-        {name: _column(name, column, cells[column], choice) for name, column in features.items()},
+        built,
         model=model,
         version=version,
         created=time.time(),
@@ -70,6 +74,11 @@ def warnings(built: Reference) -> list[str]:
             said.append(f"{feature.name}: constant; any other value will be reported as out of range")
         if feature.missing == built.rows - feature.values and feature.missing > built.rows / 2:
             said.append(f"{feature.name}: missing in {feature.missing / built.rows:.0%} of the rows")
+    task = built.task
+    if task is not None and task.counts and task.kind != "regression":
+        confusion = Outcomes(task).part(np.array(task.counts), "confusion")
+        if not np.trace(confusion.reshape(len(task.classes) + 1, -1)):
+            said.append(f"label: no prediction is right; is it spelt otherwise? classes: {', '.join(task.classes)}")
     return said
 
 
@@ -134,7 +143,9 @@ def _require(cells: Mapping[str, Cells], choice: Choice, columns: Columns) -> No
 def _column(feature: FeatureKey, name: str, values: Cells, choice: Choice) -> Column:
     if name in choice.numeric:
         return tables.numbers(values)
-    cells = values.tolist() if isinstance(values, np.ndarray) else values
-    if name in choice.categorical:
-        return cells
-    return reference.infer_column(feature, cells)
+    cells = _values(values)
+    return cells if name in choice.categorical else reference.infer_column(feature, cells)
+
+
+def _values(cells: Cells) -> Sequence[object]:
+    return cells.tolist() if isinstance(cells, np.ndarray) else cells

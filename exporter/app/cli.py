@@ -112,6 +112,7 @@ def reference() -> None:
 @click.option("--numeric", default="", help="Columns that are numbers though they look otherwise.")
 @click.option("--knots", default=thresholds.KNOTS.count, show_default=True, type=click.IntRange(1, 1_000_000))
 @click.option("--bins", default=thresholds.BINS.count, show_default=True, type=click.IntRange(2, 100))
+@click.option("--score-bins", default=thresholds.SCORE_BINS.count, show_default=True, type=click.IntRange(2, 1000))
 @click.option("--format", "output_format", type=_FORMAT, default="table", show_default=True)
 def build(
     path: Path,
@@ -129,6 +130,7 @@ def build(
     numeric: str,
     knots: int,
     bins: int,
+    score_bins: int,
     output_format: str,
 ) -> None:
     """Build a reference from training data."""
@@ -145,8 +147,9 @@ def build(
         id=identity,
     )
     choice = building.Choice(columns, _names(exclude), _names(categorical), _names(numeric))
+    resolution = Resolution(knots, bins, score_bins=score_bins)
     with _input_is_ours(path), _progress("reading") as progress:
-        built = building.build_reference(path, model, version, choice, Resolution(knots, bins), progress)
+        built = building.build_reference(path, model, version, choice, resolution, progress)
     try:
         output.write_bytes(encode(built))
     except OSError as error:
@@ -165,6 +168,10 @@ def build(
 @click.option("--reference", "reference_path", type=_FILE, required=True, help="Reference made by `reference build`.")
 @click.option("--window", default="5000", show_default=True, help="Rows (5000), event time (1h) or column:NAME.")
 @click.option("--min-samples", default=thresholds.MIN_SAMPLES.count, show_default=True, type=click.IntRange(1))
+@click.option("--labels", "labels_path", type=_FILE, help="Ground truth in a file of its own, joined by id.")
+@click.option("--label", help="Column of the ground truth, if not that of the reference.")
+@click.option("--id", "identity", help="Column of the event id, if not that of the reference.")
+@click.option("--min-labels", default=thresholds.MIN_LABELS.count, show_default=True, type=click.IntRange(1))
 @click.option("--threshold", default=thresholds.PSI_THRESHOLD.value, show_default=True, help="PSI that is an effect.")
 @click.option("--alpha", default=thresholds.ALPHA.value, show_default=True, help="Level of the critical values.")
 @click.option("--prediction", help="Column of the prediction, if not that of the reference.")
@@ -172,12 +179,16 @@ def build(
 @click.option("--timestamp", help="Column of the event time, if not that of the reference.")
 @click.option("--timestamp-format", help="strptime format of the event time.")
 @click.option("--format", "output_format", type=click.Choice(["table", "json", "openmetrics"]), default="table")
-@click.option("--exit-code", is_flag=True, help="Exit with 1 if a feature is drifted.")
+@click.option("--exit-code", is_flag=True, help="Exit with 1 if a feature is drifted or a quality is degraded.")
 def replay(
     path: Path,
     reference_path: Path,
     window: str,
     min_samples: int,
+    labels_path: Path | None,
+    label: str | None,
+    identity: str | None,
+    min_labels: int,
     threshold: float,
     alpha: float,
     prediction: str | None,
@@ -188,6 +199,7 @@ def replay(
     exit_code: bool,
 ) -> None:
     """Compare recorded predictions with a reference, window by window."""
+    from exporter.app import labels as labelling  # noqa: PLC0415
     from exporter.app import replay as replaying  # noqa: PLC0415
     from exporter.app import tables  # noqa: PLC0415
     from exporter.app.build import parse_scores  # noqa: PLC0415
@@ -199,29 +211,44 @@ def replay(
         spec = replaying.parse_window(window)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--window") from None
-    given = {"prediction": prediction, "timestamp": timestamp, "timestamp_format": timestamp_format}
+    given = {
+        "prediction": prediction,
+        "label": label,
+        "id": identity,
+        "timestamp": timestamp,
+        "timestamp_format": timestamp_format,
+    }
     columns = msgspec.structs.replace(
         known.columns,
         **{name: value for name, value in given.items() if value is not None},
         **({"scores": parse_scores(scores)} if scores else {}),
     )
     settings = ModelSettings(
-        name=known.model, version=known.version, min_samples=min_samples, psi_threshold=threshold, alpha=alpha
+        name=known.model,
+        version=known.version,
+        min_samples=min_samples,
+        min_labels=min_labels,
+        psi_threshold=threshold,
+        alpha=alpha,
     )
+    labels = None
+    if labels_path is not None:
+        with _input_is_ours(labels_path):
+            labels = labelling.read(labels_path, columns)
     with _input_is_ours(path), _progress("replaying") as progress:
-        playing = replaying.Replay(known, settings, spec, columns, progress)
+        playing = replaying.Replay(known, settings, spec, columns, labels, progress)
         found = list(playing.run(path))
     if not found:
         raise ConfigError(f"{path}: no prediction could be read; rejected: {dict(playing.rejected) or 'none'}")
     if output_format == "json":
-        _print_json(replaying.as_json(known, found, playing.rejected))
+        _print_json(replaying.as_json(known, found, playing.rejected, labels))
     elif output_format == "openmetrics":
         from exporter.export.exposition import render  # noqa: PLC0415
 
         click.echo(render(found[-1].snapshot.exposed[0], openmetrics=True).decode(), nl=False)
     else:
-        tables.show_replay(known, found, playing.rejected)
-    if exit_code and any(any(window.view.drifted) for window in found):
+        tables.show_replay(known, found, playing.rejected, labels)
+    if exit_code and any(any(window.view.drifted) or window.degraded for window in found):
         sys.exit(FINDING)
 
 

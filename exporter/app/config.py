@@ -6,7 +6,7 @@ The Structs are the schema. Nothing is guessed: an unknown key, a wrong unit or 
 import difflib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ from exporter.catalog import metrics, thresholds
 from exporter.ingest.envelopes import HEADERS
 from exporter.ingest.fields import Fields, remap
 from exporter.ingest.tables import FORMATS, Format
+from exporter.monitor.accuracy import LOSSES, QUALITIES
 from exporter.monitor.events import ErrorReasons
 from exporter.monitor.panes import sliding_window
 from exporter.monitor.settings import ModelSettings
@@ -55,7 +56,14 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     psi: Annotated[float, Meta(gt=0)] = thresholds.PSI_THRESHOLD.value
     alpha: Ratio = thresholds.ALPHA.value
     drifted_features_ratio: Annotated[float, Meta(gt=0, le=1)] = thresholds.DRIFTED_FEATURES_RATIO.value
+    quality: dict[str, Annotated[float, Meta(gt=0)]] = {}
     features: dict[str, FeatureThresholds] = {}
+
+
+class LabelsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Ground truth of a model."""
+
+    min_samples: Positive = thresholds.MIN_LABELS.count
 
 
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -69,6 +77,7 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     window: Duration = "1h"
     min_samples: Positive = thresholds.MIN_SAMPLES.count
     thresholds: Thresholds = Thresholds()
+    labels: LabelsConfig = LabelsConfig()
     latency_objective: dict[str, Duration] = {}
     error_reasons: list[Name] = []
     trained: datetime | None = None
@@ -230,6 +239,8 @@ def model_settings(model: ModelConfig) -> ModelSettings:
         psi_threshold=model.thresholds.psi,
         feature_psi_thresholds={name: one.psi for name, one in model.thresholds.features.items()},
         drifted_features_ratio=model.thresholds.drifted_features_ratio,
+        min_labels=model.labels.min_samples,
+        quality_tolerances=model.thresholds.quality,
         error_reasons=ErrorReasons(model.error_reasons),
         learn=model.learn,
         learn_categorical=frozenset(model.categorical),
@@ -290,10 +301,8 @@ def _check(config: Config) -> None:
             if not _QUANTILE.fullmatch(quantile) or float(quantile[1:]) == 0:
                 raise _Wrong(f"{key}.latency_objective.{quantile}: a quantile such as p50, p99 or p99.9 expected")
             _duration(limit, f"{key}.latency_objective.{quantile}")
-        known = [label.name for label in metrics.INFO_LABELS]
-        for name in model.info:
-            if name not in known:
-                raise _Wrong(f"{key}.info.{name}: unknown; expected one of {', '.join(known)}")
+        _check_names(model.info, [label.name for label in metrics.INFO_LABELS], f"{key}.info")
+        _check_names(model.thresholds.quality, (*QUALITIES, *LOSSES), f"{key}.thresholds.quality")
     for place, source in enumerate(config.sources):
         key = f"sources[{place}]"
         try:
@@ -310,6 +319,12 @@ def _check(config: Config) -> None:
         raise _Wrong("sources: one of type http at most")
 
 
+def _check_names(given: Iterable[str], known: Collection[str], key: str) -> None:
+    for name in given:
+        if name not in known:
+            raise _Wrong(f"{key}.{name}: unknown; expected one of {', '.join(known)}")
+
+
 def _check_file(source: FileConfig, key: str, models: list[str]) -> None:
     suffix = Path(source.path).suffix
     told = FORMATS.get(suffix)
@@ -324,9 +339,7 @@ def _check_file(source: FileConfig, key: str, models: list[str]) -> None:
 def _check_kafka(source: KafkaConfig, key: str, models: Sequence[ModelConfig]) -> None:
     if not (source.topics or source.label_topics):
         raise _Wrong(f"{key}.topics: at least one topic expected")
-    for name in source.headers:
-        if name not in HEADERS:
-            raise _Wrong(f"{key}.headers.{name}: unknown; expected one of {', '.join(HEADERS)}")
+    _check_names(source.headers, HEADERS, f"{key}.headers")
     _duration(source.session_timeout, f"{key}.session_timeout")
     share, sasl = source.partitions, source.sasl
     if share is not None and share.number >= share.of:

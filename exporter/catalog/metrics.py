@@ -33,6 +33,14 @@ DROP_REASON = Label("reason", "Why a readable event was not counted.", "a fixed 
 TROUBLE_REASON = Label("reason", "What went wrong between the source and where it reads.", "a fixed list")
 GUARANTEE = Label("guarantee", "exactly_once, at_least_once or at_most_once.", "three values")
 SET_ASIDE_REASON = Label("reason", "damaged, newer or foreign.", "three values")
+QUALITY_METRIC = Label(
+    "metric",
+    "accuracy, precision, recall, f1, roc_auc, log_loss, brier, ece; of a regression mae, rmse, bias.",
+    "eleven values",
+)
+PREDICTED = Label("predicted", "Class that was predicted, or `other`; empty for a regression.", "20 classes and other")
+ACTUAL = Label("actual", "Class that was true, or `other`; empty for a regression.", "20 classes and other")
+SCORE_BIN = Label("bin", "Ordinal `00`, `01`, ... of the score's bins.", "the reference")
 QUANTILE = Label("objective_quantile", "Quantile of the objective, e.g. 0.99.", _CONFIG)
 
 _BASE = (MODEL, VERSION)
@@ -121,6 +129,49 @@ INVALID_VALUES = Metric(
     "counter",
     "Values that are missing, of the wrong type, not finite, outside the reference range, or of an unseen category.",
     (*_FEATURE, INVALID_REASON),
+)
+
+LABELS_MATURED = Metric("ml_labels_matured_total", "counter", "Predictions that could have a label by now.", _BASE)
+LABELS_JOINED = Metric(
+    "ml_labels_joined_total",
+    "counter",
+    "Predictions whose label is known, by what was predicted and what was true.",
+    (*_BASE, PREDICTED, ACTUAL),
+)
+LABEL_ABSOLUTE_ERROR = Metric(
+    "ml_label_absolute_error_total", "counter", "Sum of the absolute errors of a regression.", _BASE
+)
+LABEL_SQUARED_ERROR = Metric(
+    "ml_label_squared_error_total",
+    "counter",
+    "Sum of squared errors of a regression, or of the score of a binary model (whose mean is the Brier score).",
+    _BASE,
+)
+LABEL_LOG_LOSS = Metric(
+    "ml_label_log_loss_total", "counter", "Sum of log losses, of probabilities clipped at 1e-7.", _BASE
+)
+SCORE_BIN_LABELS = Metric(
+    "ml_score_bin_labels_total", "counter", "Labelled predictions by bin of their score.", (*_BASE, SCORE_BIN)
+)
+SCORE_BIN_POSITIVES = Metric(
+    "ml_score_bin_positives_total", "counter", "Those of them that were of the positive class.", (*_BASE, SCORE_BIN)
+)
+SCORE_BIN_SCORE = Metric("ml_score_bin_score_total", "counter", "Sum of their scores.", (*_BASE, SCORE_BIN))
+LABEL_COVERAGE = Metric(
+    "ml_label_coverage_ratio", "gauge", "Share of the window's predictions whose label is known.", (*_BASE, WINDOW)
+)
+LABELS_WINDOW_SAMPLES = Metric("ml_labels_window_samples", "gauge", "Labels in the window.", (*_BASE, WINDOW))
+_QUALITY = (*_BASE, QUALITY_METRIC, WINDOW)
+QUALITY = Metric(
+    "ml_model_quality", "gauge", "Quality of the window's predictions; absent with too few labels.", _QUALITY
+)
+QUALITY_LOWER = Metric("ml_model_quality_lower", "gauge", "Lower bound of its 95 % interval.", _QUALITY)
+QUALITY_UPPER = Metric("ml_model_quality_upper", "gauge", "Upper bound of its 95 % interval.", _QUALITY)
+QUALITY_BASELINE = Metric(
+    "ml_model_quality_baseline", "gauge", "Quality of the predictions in the reference.", _QUALITY
+)
+QUALITY_TOLERANCE = Metric(
+    "ml_model_quality_tolerance", "gauge", "How much worse than its baseline the quality may be.", _QUALITY
 )
 
 TRAINED_TIMESTAMP = Metric("ml_model_trained_timestamp_seconds", "gauge", "When the model was trained.", _BASE)

@@ -109,6 +109,39 @@ FAULT_TOLERANCE = Default(
     "ratio",
     "A rate of bad values is a data fault when its 99.9 % lower bound is this far above the reference's rate.",
 )
+CLASSES = Default(
+    "classes",
+    20,
+    "classes",
+    "Classes with counters of their own, predicted by actual; the rest is `other`: 441 series are enough for a model.",
+)
+SCORE_BINS = Default(
+    "score_bins",
+    20,
+    "bins",
+    "Twenty bins leave ROC AUC uncertain by 0.01; the bound is exported, and a bin a value makes it exact.",
+)
+MIN_LABELS = Default(
+    "min_labels",
+    200,
+    "labels",
+    "An accuracy of 0.9 is then known to 0.04; fewer say too little to be a number.",
+)
+QUALITY_Z = Default(
+    "quality_z", 1.96, "standard deviations", "Bounds of qualities are those of a two-sided 95 % interval."
+)
+QUALITY_TOLERANCE = Default(
+    "quality_tolerance",
+    0.02,
+    "",
+    "A quality between 0 and 1, or a calibration error, may be this much worse than the baseline: two in a hundred.",
+)
+LOSS_TOLERANCE = Default(
+    "loss_tolerance",
+    0.1,
+    "ratio",
+    "A loss or an error, which has the scale of its model, may be worse by this share of the baseline.",
+)
 SERIES_LIMIT = Default(
     "series_limit", 20_000, "series", "What one exporter may cost a Prometheus; about 2 MB a scrape before compression."
 )

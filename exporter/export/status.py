@@ -12,6 +12,7 @@ import numpy as np
 
 from exporter.export.distribution import distribution
 from exporter.export.exposition import ExporterState
+from exporter.monitor.accuracy import AccuracyReadout
 from exporter.monitor.drift import DriftReadout
 from exporter.monitor.feed import SourceFeed
 from exporter.monitor.health import SourceHealth, StateHealth
@@ -82,6 +83,24 @@ def feature_scores(view: ModelView, readout: DriftReadout, place: int) -> dict[s
     }
 
 
+def quality_scores(readout: AccuracyReadout) -> dict[str, Any]:
+    """Every quality of a window that has enough labels, with what it is to be compared with."""
+    tracker = readout.tracker
+    return {
+        name: {
+            "value": one.value,
+            "lower": one.lower,
+            "upper": one.upper,
+            "baseline": tracker.baseline[name].value if name in tracker.baseline else None,
+            "tolerance": tracker.tolerance(name),
+            "degraded": name in readout.degraded,
+            "n": readout.labels,
+            "coverage": readout.coverage,
+        }
+        for name, one in readout.values.items()
+    }
+
+
 def _source(name: str, feed: SourceFeed, health: SourceHealth | None) -> dict[str, Any]:
     """A source's account, and how it is now; null for one that is only known from the state of an earlier process."""
     return {
@@ -144,9 +163,22 @@ def _model(view: ModelView, points: Sequence[Point], rate_per_s: float | None) -
             "latency_p99_s": [point.latency_p99_s for point in points],
             "features_drifted": [point.features_drifted for point in points],
         },
+        "quality": None if view.accuracy_readout is None else _quality(view.accuracy_readout),
         "features_drifted": sum(view.drifted),
         "features_evaluated": int(view.judged.sum()),
         "features": [] if readout is None else _features(view, readout, points),
+    }
+
+
+def _quality(readout: AccuracyReadout) -> dict[str, Any]:
+    return {
+        "state": readout.state,
+        "kind": readout.tracker.task.kind,
+        "positive": readout.tracker.task.positive,
+        "labels": readout.labels,
+        "coverage": readout.coverage,
+        "min_labels": readout.tracker.settings.min_labels,
+        "metrics": quality_scores(readout),
     }
 
 

@@ -67,7 +67,7 @@ class Layout:
 
     def clashes(self, fields: Fields) -> bool:
         """Whether no Struct can have these fields: a path is asked for twice, or msgspec cannot look for a key."""
-        own = (fields.model, fields.version, fields.timestamp, fields.latency_seconds, fields.error, fields.label)
+        own = (fields.model, fields.version, fields.timestamp, fields.latency_seconds, fields.error)
         paths = (*self.numeric_paths, *self.categorical_paths, *own)
         return len(set(paths)) < len(paths) or any(_UNFIT.search(key) for path in paths for key in path)
 
@@ -106,9 +106,7 @@ class FastLayout:
         self._tree.add(fields.error, str | None, None)
         if event_time:
             self._tree.add(fields.timestamp, str | float | None, None)
-        if fields.flat:
-            self._tree.add(fields.label, msgspec.Raw | None, None)
-        else:
+        if not fields.flat:
             self._tree.add_object(fields.features)
         self.struct = self._tree.struct("Event", tag_field=fields.model[0], tag=layout.model)
         self._no_features = None if fields.flat else self._tree.columns([self.struct()])[fields.features][0]
@@ -119,7 +117,6 @@ class FastLayout:
         texts = self._version_texts(columns, version)
         doubtful = np.array([not is_name(texts[own]) for own in columns[self._fields.version]])
         if self._fields.flat:
-            doubtful |= np.array([label is not None for label in columns[self._fields.label]])
             doubtful[self._empty(columns)] = True
         else:
             doubtful |= np.array([features is self._no_features for features in columns[self._fields.features]])
@@ -172,15 +169,18 @@ class FastLayout:
         )
 
     def _any_doubtful(self, columns: Mapping[Path, Sequence[Any]]) -> bool:
-        """Whether some event lacks its object of features, or (where features lie flat) all of them or has a label."""
+        """Whether some event lacks its object of features, or (where features lie flat) all of them."""
         if self._fields.flat:
-            return any(label is not None for label in columns[self._fields.label]) or bool(self._empty(columns))
+            return bool(self._empty(columns))
         return self._no_features in columns[self._fields.features]
 
     def _empty(self, columns: Mapping[Path, Sequence[Any]]) -> list[int]:
         """Indices of flat events without one known feature."""
         rows: Sequence[int] = range(len(columns[self._fields.version]))
+        label = self._fields.label
         for path in (*self.layout.numeric_paths, *self.layout.categorical_paths):
+            if path == label:
+                continue
             column = columns[path]
             rows = [i for i in rows if column[i] is None or column[i] != column[i]]
         return list(rows)
@@ -253,6 +253,8 @@ def _path(fields: Fields, name: FeatureKey) -> Path:
         return fields.feature(name.name)
     if name.kind == "output":
         return fields.prediction
+    if name.kind == "label":
+        return fields.label
     return fields.score if name.name == SCORE else (*fields.scores, name.name)
 
 

@@ -14,6 +14,7 @@ from exporter.ingest.layout import NAME_LIMIT, Layout, Row, is_name
 from exporter.ingest.source import EMPTY, Envelope
 from exporter.ingest.timestamps import epoch_s
 from exporter.monitor.events import (
+    LABEL,
     NO_ERROR,
     NON_FINITE_NUMBER,
     PREDICTION,
@@ -23,8 +24,8 @@ from exporter.monitor.events import (
     ErrorReasons,
     FeatureKey,
     Schema,
+    as_number,
 )
-from exporter.monitor.reference import as_number
 
 MESSAGE_LIMIT_BYTES = 4 * 2**20
 UNKNOWN_VERSION = "unknown"
@@ -169,6 +170,7 @@ class LenientReader:
         for key, path in (
             (FeatureKey("output", PREDICTION), fields.prediction),
             (FeatureKey("score", SCORE), fields.score),
+            (LABEL, fields.label),
         ):
             value = at(event, path)
             if value is not None:

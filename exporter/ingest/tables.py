@@ -17,6 +17,7 @@ import numpy as np
 from exporter.ingest.source import Cells, Chunk, Table, Unavailable
 from exporter.ingest.timestamps import epoch_s
 from exporter.monitor.events import (
+    LABEL,
     MISSING,
     NO_ERROR,
     NON_FINITE_NUMBER,
@@ -29,9 +30,10 @@ from exporter.monitor.events import (
     Decoded,
     FeatureKey,
     Reject,
+    as_number,
 )
 from exporter.monitor.fleet import Fleet
-from exporter.monitor.reference import Columns, as_number, is_mostly_numeric
+from exporter.monitor.reference import Columns, is_mostly_numeric
 from exporter.stats import Floats
 
 Format = Literal["csv", "parquet", "jsonl"]
@@ -103,6 +105,8 @@ def column_of(name: FeatureKey, columns: Columns) -> str:
     """The table column that holds a feature."""
     if name.kind == "output":
         return columns.prediction or PREDICTION
+    if name.kind == "label":
+        return columns.label or LABEL.name
     if name.kind == "score":
         return columns.scores.get(name.name, name.name)
     return name.name

@@ -5,7 +5,7 @@ column needs no mask. A category is a code into its schema's vocabulary or one o
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from exporter.stats import Counts, Floats
 
-FeatureKind: TypeAlias = Literal["input", "output", "score"]
+FeatureKind: TypeAlias = Literal["input", "output", "score", "label"]
 Codes: TypeAlias = NDArray[np.int32]
 
 WRONG_TYPE_NUMBER = -np.inf
@@ -36,6 +36,13 @@ class FeatureKey(NamedTuple):
 
     kind: FeatureKind
     name: str
+
+
+LABEL = FeatureKey("label", "label")
+"""The column of what was true; no feature, for nothing of it is compared with the reference."""
+
+Column: TypeAlias = Floats | Sequence[object]
+"""A column of a table: numbers (with the sentinels above) or Python values that are categories."""
 
 
 class ErrorReasons:
@@ -132,6 +139,24 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.error)
+
+
+def as_number_column(values: Iterable[object]) -> Floats:
+    """Python values as a numeric column: what is not a number, or is a bool, is marked as of the wrong type."""
+    return np.array([as_number(value) for value in values], np.float64)
+
+
+def as_number(value: object) -> float:
+    """A feature value as a number, with the sentinels of `events`."""
+    if value is None:
+        return np.nan
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return WRONG_TYPE_NUMBER
+    try:
+        number = float(value)
+    except OverflowError:
+        return NON_FINITE_NUMBER
+    return NON_FINITE_NUMBER if number in (np.inf, -np.inf) else number
 
 
 def category_text(value: object) -> str | None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from exporter.catalog import thresholds
+from exporter.monitor.accuracy import AccuracyTracker
 from exporter.monitor.drift import DriftTracker
 from exporter.monitor.events import Batch, Decoded, Schema
 from exporter.monitor.feed import SourceFeed
@@ -23,12 +24,16 @@ from exporter.monitor.settings import ModelSettings
 from exporter.monitor.snapshot import ModelView, Snapshot
 from exporter.monitor.state import FleetEntry, Holder, Ledger, Place, all_entries, read
 from exporter.monitor.traffic import TrafficTracker
-from exporter.monitor.versions import ModelState
+from exporter.monitor.versions import Counted, ModelState, T
 
-TRACKERS = (TrafficTracker, DriftTracker)
+TRACKERS = (TrafficTracker, DriftTracker, AccuracyTracker)
 """Every tracker; the contract suite holds each to the laws of a sum."""
 
-_CELLS: dict[str, type[np.integer[Any]]] = {"traffic": TrafficTracker.cells, "drift": DriftTracker.cells}
+_CELLS: dict[str, type[np.integer[Any]]] = {
+    "traffic": TrafficTracker.cells,
+    "drift": DriftTracker.cells,
+    "accuracy": AccuracyTracker.cells,
+}
 
 
 class Fleet:
@@ -187,14 +192,12 @@ class Fleet:
         self.revision += 1
         for version in state.versions.values():
             reference = state.reference_for(version.version)
-            kept = version.drift
-            if reference is None:
-                version.drift = None
-            elif version.reference is None or reference.id != version.reference.id or kept is None:
-                version.drift = state.drift(reference, version.version)
-            else:
+            drift = None if reference is None else state.drift(reference, version.version)
+            accuracy = None if reference is None else state.accuracy(reference, version.version)
+            if reference is not None and version.reference is not None and reference.id == version.reference.id:
                 # Same counters, but the columns of a batch may have moved.
-                kept.tracker = state.drift(reference, version.version).tracker
+                drift, accuracy = _moved(version.drift, drift), _moved(version.accuracy, accuracy)
+            version.drift, version.accuracy = drift, accuracy
             version.reference = reference
             version.buffer = None
             if reference is not None:
@@ -246,7 +249,7 @@ class Fleet:
         )
         for place, state in enumerate(newest_first):
             learner = state.learner
-            traffic, drift = state.traffic, state.drift
+            traffic, drift, accuracy = state.traffic, state.drift, state.accuracy
             yield ModelView(
                 settings=settings,
                 version=state.version,
@@ -263,6 +266,9 @@ class Fleet:
                 drift=None if drift is None else drift.tracker,
                 drift_lifetime=None if drift is None else drift.lifetime.copy(),
                 drift_window=None if drift is None else drift.ring.running.copy(),
+                accuracy=None if accuracy is None else accuracy.tracker,
+                accuracy_lifetime=None if accuracy is None else accuracy.lifetime.copy(),
+                accuracy_window=None if accuracy is None else accuracy.ring.running.copy(),
             )
 
     def _forget_idle(self, now: float) -> None:
@@ -333,3 +339,11 @@ class Fleet:
 
     def _holders(self) -> dict[Place, Holder]:
         return dict(holder for model in self._models.values() for holder in model.holders())
+
+
+def _moved(kept: Counted[T] | None, fresh: Counted[T] | None) -> Counted[T] | None:
+    """The counters that are kept, with the tracker of fresh ones."""
+    if kept is None or fresh is None:
+        return fresh
+    kept.tracker = fresh.tracker
+    return kept

@@ -9,7 +9,7 @@ from collections.abc import Set as AbstractSet
 
 from exporter.catalog import thresholds
 from exporter.monitor import reference
-from exporter.monitor.events import FeatureKey, is_text
+from exporter.monitor.events import LABEL, Column, FeatureKey, is_text
 from exporter.monitor.reference import BadReference, Reference
 from exporter.monitor.settings import ModelSettings
 from exporter.monitor.state import BLOCK_ROWS, Piece, Plain, pack_rows, unpack_rows
@@ -58,10 +58,13 @@ class Learner:
 
     def build(self, now: float) -> Reference:
         """The reference. Features without one usable value are left out; raises BadReference when none is left."""
-        columns: dict[FeatureKey, reference.Column] = {}
+        columns: dict[FeatureKey, Column] = {}
         for name, values in self._columns().items():
             values.extend([None] * (self.seen - len(values)))  # of rows without it; which ones does not matter
-            column: reference.Column = (
+            if name == LABEL:
+                columns[name] = values
+                continue
+            column: Column = (
                 values if name.name in self.settings.learn_categorical else reference.infer_column(name, values)
             )
             try:
@@ -69,7 +72,7 @@ class Learner:
             except BadReference:
                 continue
             columns[name] = column
-        self.hopeless = not columns
+        self.hopeless = not columns.keys() - {LABEL}
         return reference.build(columns, model=self.settings.name, version=self.version, created=now)
 
     def _columns(self) -> dict[FeatureKey, list[object]]:

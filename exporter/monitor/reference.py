@@ -6,7 +6,7 @@ silently making every score wrong. Building needs only columns in memory; files 
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -17,22 +17,23 @@ import numpy as np
 
 from exporter.catalog import thresholds
 from exporter.monitor.events import (
+    LABEL,
     NON_FINITE_NUMBER,
     PREDICTION,
     WRONG_TYPE_NUMBER,
+    Column,
     FeatureKey,
     FeatureKind,
     Schema,
+    as_number_column,
     category_text,
     vocabulary,
 )
+from exporter.monitor.outcomes import Task, task_of
 from exporter.stats import Counts, Floats
 from exporter.stats.bins import cell_counts, choose_bins, choose_knots
 
-SCHEMA = 1
-
-Column: TypeAlias = Floats | Sequence[object]
-"""A column to build from: numbers (sentinels of `events` allowed) or Python values that are categories."""
+SCHEMA = 2
 
 
 class BadReference(ValueError):
@@ -96,7 +97,10 @@ class Columns(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
 
 
 class Reference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A reference profile (design 5.2). `created` is RFC 3339; `id` is computed, see `encode`."""
+    """A reference profile (design 5.2). `created` is RFC 3339; `id` is computed, see `encode`.
+
+    `task` is how its predictions are scored, None for a model without a prediction.
+    """
 
     schema: int
     id: str
@@ -106,6 +110,7 @@ class Reference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rows: int
     columns: Columns
     features: tuple[Feature, ...]
+    task: Task | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +121,7 @@ class Resolution:
     bins: int = thresholds.BINS.count
     discrete_values: int = thresholds.DISCRETE_VALUES.count
     top_categories: int = thresholds.TOP_CATEGORIES.count
+    score_bins: int = thresholds.SCORE_BINS.count
 
 
 def key(feature: Feature) -> FeatureKey:
@@ -132,12 +138,12 @@ def build(
     mapping: Columns | None = None,
     resolution: Resolution | None = None,
 ) -> Reference:
-    """Build a reference from columns of equal length, in the order given.
+    """Build a reference from columns of equal length, in the order given; labels, if there are any, are no feature.
 
     Raises BadReference when there is nothing to build from; the message names the feature.
     """
     resolution = resolution or Resolution()
-    if not columns:
+    if not columns.keys() - {LABEL}:
         raise BadReference("no feature to build a reference from")
     rows = {len(column) for column in columns.values()}
     if len(rows) != 1 or rows == {0}:
@@ -145,6 +151,7 @@ def build(
     features = tuple(
         _numeric(name, column, resolution) if isinstance(column, np.ndarray) else _categorical(name, column, resolution)
         for name, column in columns.items()
+        if name != LABEL
     )
     reference = Reference(
         schema=SCHEMA,
@@ -155,26 +162,9 @@ def build(
         rows=rows.pop(),
         columns=mapping or Columns(),
         features=features,
+        task=task_of(columns, resolution.score_bins),
     )
     return msgspec.structs.replace(reference, id=_content_hash(reference))
-
-
-def as_number_column(values: Iterable[object]) -> Floats:
-    """Python values as a numeric column: what is not a number, or is a bool, is marked as of the wrong type."""
-    return np.array([as_number(value) for value in values], np.float64)
-
-
-def as_number(value: object) -> float:
-    """A feature value as a number, with the sentinels of `events`."""
-    if value is None:
-        return np.nan
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return WRONG_TYPE_NUMBER
-    try:
-        number = float(value)
-    except OverflowError:
-        return NON_FINITE_NUMBER
-    return NON_FINITE_NUMBER if number in (np.inf, -np.inf) else number
 
 
 def infer_column(feature: FeatureKey, values: Sequence[object]) -> Column:
@@ -224,11 +214,16 @@ def decode(document: bytes) -> Reference:
         raise BadReference("no feature, or one twice")
     for feature in reference.features:
         _check(feature)
+    if reference.task is not None and not reference.task.sound:
+        raise BadReference("task: classes, scores and counts do not fit together")
     return reference
 
 
 def schema_of(references: Sequence[Reference]) -> Schema:
-    """The columns that serve all these references of one model. Raises BadReference if they disagree on a type."""
+    """The columns that serve all these references of one model. Raises BadReference if they disagree on a type.
+
+    Labels are a column like any other, where it is known what they can be.
+    """
     numeric: dict[FeatureKey, None] = {}
     categorical: dict[FeatureKey, dict[str, None]] = {}
     for reference in references:
@@ -238,6 +233,11 @@ def schema_of(references: Sequence[Reference]) -> Schema:
                 numeric[name] = None
             else:
                 categorical.setdefault(name, {}).update(dict.fromkeys((*feature.categories, *feature.others)))
+    for task in (reference.task for reference in references if reference.task is not None):
+        if task.kind == "regression":
+            numeric[LABEL] = None
+        else:
+            categorical.setdefault(LABEL, {}).update(dict.fromkeys(task.classes))
     for name in numeric.keys() & categorical.keys():
         raise BadReference(f"references of {references[0].model} disagree: {name.name} is numeric and categorical")
     return Schema(

@@ -20,6 +20,8 @@ class ModelSettings:
     alpha: float = thresholds.ALPHA.value
     psi_threshold: float = thresholds.PSI_THRESHOLD.value
     feature_psi_thresholds: Mapping[str, float] = field(default_factory=dict)
+    min_labels: int = thresholds.MIN_LABELS.count
+    quality_tolerances: Mapping[str, float] = field(default_factory=dict)
     drifted_features_ratio: float = thresholds.DRIFTED_FEATURES_RATIO.value
     error_reasons: ErrorReasons = field(default_factory=ErrorReasons)
     learn: int | None = None

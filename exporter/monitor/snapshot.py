@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from exporter.catalog import metrics
 from exporter.catalog.metric import Metric, Sample
-from exporter.monitor import freshness
+from exporter.monitor import accuracy, freshness
+from exporter.monitor.accuracy import AccuracyReadout, AccuracyTracker
 from exporter.monitor.drift import DriftReadout, DriftTracker, read
 from exporter.monitor.feed import SourceFeed
 from exporter.monitor.reference import Reference
@@ -53,6 +54,9 @@ class ModelView:
     drift: DriftTracker | None
     drift_lifetime: Counts | None
     drift_window: Counts | None
+    accuracy: AccuracyTracker | None
+    accuracy_lifetime: Counts | None
+    accuracy_window: Counts | None
 
     @property
     def borrowed(self) -> bool:
@@ -79,6 +83,14 @@ class ModelView:
         if self.drift is None or self.drift_window is None:
             return None
         return read(self.drift, self.drift_window)
+
+    @cached_property
+    def accuracy_readout(self) -> AccuracyReadout | None:
+        """Quality of the window; None where it is not known what is predicted, or nobody ever told what was true."""
+        if self.accuracy is None or self.accuracy_window is None or self.accuracy_lifetime is None:
+            return None
+        labelled = self.accuracy.task.counts or self.accuracy.outcomes.joined(self.accuracy_lifetime)
+        return self.accuracy.read(self.accuracy_window) if labelled else None
 
     @cached_property
     def drifted(self) -> Sequence[bool]:
@@ -143,7 +155,7 @@ class ModelView:
         """Series with their priority (lower is kept longer); a group is exposed whole or not at all."""
         own = CONFIGURED if self.settings.configured else UNCONFIGURED
         first = ALWAYS if self.protected else own
-        yield (first, 0), [*self._traffic_samples(), *self._model_samples()]
+        yield (first, 0), [*self._traffic_samples(), *self._model_samples(), *self._quality_samples()]
         readout = self.drift_readout
         tracker = self.drift
         if readout is None or tracker is None or self.drift_lifetime is None:
@@ -162,6 +174,13 @@ class ModelView:
     def _traffic_samples(self) -> Iterator[Sample]:
         yield from self.traffic.samples(self.traffic_lifetime)
         yield from freshness.samples(self.settings, self.version, self.reference, self.last_prediction)
+
+    def _quality_samples(self) -> Iterator[Sample]:
+        readout = self.accuracy_readout
+        if readout is None or self.accuracy_lifetime is None:
+            return
+        yield from readout.tracker.samples(self.accuracy_lifetime)
+        yield from accuracy.samples(readout, {"model": self.settings.name, "version": self.version})
 
     def _model_samples(self) -> Iterator[Sample]:
         settings = self.settings

@@ -22,7 +22,7 @@ from exporter.monitor.events import FeatureKey, FeatureKind
 from exporter.monitor.panes import OUTSIDE, Window
 from exporter.monitor.reference import BadReference, Reference
 
-VERSION = 2
+VERSION = 3
 
 LIFETIME = "lifetime"
 """The piece of a concern that is no pane."""
@@ -32,7 +32,7 @@ BLOCK_ROWS = 256
 
 Piece: TypeAlias = int | str
 Place: TypeAlias = tuple[str, str, str]
-"""A concern ("traffic", "drift", "learner", "reference"), a model, and a version (or the id of a reference)."""
+"""A concern (traffic, drift, accuracy, learner, reference), a model, and a version (or the id of a reference)."""
 
 Plain: TypeAlias = bool | int | float | str | list[str] | None
 """A value to learn from. A list is what no number or short text can be: empty, or an integer beyond 64 bits in hex."""
@@ -70,6 +70,7 @@ class VersionEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
     reasons: tuple[str, ...]
     traffic: CountedEntry
     drift: CountedEntry | None
+    accuracy: CountedEntry | None
     learned: _Count | None
 
 
@@ -248,7 +249,8 @@ def read(written: Mapping[str, bytes], cells: Mapping[str, type[np.integer[Any]]
         documents = [take(("reference", name, one), "document") for one in dict.fromkeys(model.references)]
         references[name] = _read_references(name, model, documents)
         for version, entry in model.versions.items():
-            for concern, counted in (("traffic", entry.traffic), ("drift", entry.drift)):
+            concerns = (("traffic", entry.traffic), ("drift", entry.drift), ("accuracy", entry.accuracy))
+            for concern, counted in concerns:
                 if counted is None:
                     continue
                 _check_panes(model, counted)

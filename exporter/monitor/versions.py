@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from exporter.catalog import thresholds
+from exporter.monitor.accuracy import AccuracyTracker
 from exporter.monitor.buffer import Buffer
 from exporter.monitor.drift import DriftTracker
 from exporter.monitor.events import Batch, Rows, Schema
@@ -96,6 +97,7 @@ class VersionState:
     version: str
     traffic: Counted[TrafficTracker]
     drift: Counted[DriftTracker] | None
+    accuracy: Counted[AccuracyTracker] | None
     reference: Reference | None
     learner: Learner | None
     first_seen: float
@@ -117,8 +119,8 @@ class VersionState:
 
     @property
     def counted(self) -> tuple[Counted[Any], ...]:
-        """Traffic, and drift if there is a reference."""
-        return (self.traffic,) if self.drift is None else (self.traffic, self.drift)
+        """Traffic, drift if there is a reference, and accuracy if that knows what is predicted."""
+        return tuple(one for one in (self.traffic, self.drift, self.accuracy) if one is not None)
 
     def count(self, end: int) -> None:
         """Move the windows to pane `end` and count the rows that wait."""
@@ -147,6 +149,7 @@ class VersionState:
             reasons=self.traffic.tracker.reasons,
             traffic=self.traffic.entry(),
             drift=None if self.drift is None else self.drift.entry(),
+            accuracy=None if self.accuracy is None else self.accuracy.entry(),
             learned=None if self.learner is None else self.learner.seen,
         )
 
@@ -159,9 +162,11 @@ class VersionState:
         self.last_prediction = entry.last_prediction
         if entry.reasons == self.traffic.tracker.reasons:
             self.traffic.load(saved.vectors["traffic", name, self.version], end)
-        drift = saved.vectors.get(("drift", name, self.version))
-        if self.drift is not None and self.reference is not None and drift and entry.reference == self.reference.id:
-            self.drift.load(drift, end)
+        for concern, counted in (("drift", self.drift), ("accuracy", self.accuracy)):
+            vectors = saved.vectors.get((concern, name, self.version))
+            same = self.reference is not None and entry.reference == self.reference.id
+            if counted is not None and vectors is not None and same:
+                counted.load(vectors, end)
         if self.learner is not None and entry.learned is not None:
             self.learner.load(entry.learned, saved.blocks["learner", name, self.version])
 
@@ -222,6 +227,7 @@ class ModelState:
             version=version,
             traffic=Counted(TrafficTracker(self.settings, version), window),
             drift=None if reference is None else self.drift(reference, version),
+            accuracy=None if reference is None else self.accuracy(reference, version),
             reference=reference,
             learner=Learner(self.settings, version) if learns else None,
             first_seen=now,
@@ -234,6 +240,12 @@ class ModelState:
         tracker = DriftTracker(reference, self.schema, self.settings, version, plans)
         self._plans[reference.id] = tracker.features
         return Counted(tracker, self.settings.window)
+
+    def accuracy(self, reference: Reference, version: str) -> Counted[AccuracyTracker] | None:
+        """Empty counters of right and wrong predictions; None if the reference does not know what is predicted."""
+        if reference.task is None:
+            return None
+        return Counted(AccuracyTracker(reference.task, self.schema, self.settings, version), self.settings.window)
 
     def use(self, references: Sequence[Reference]) -> None:
         """Compare with these references from now on. Raises BadReference if they disagree; then nothing has changed."""
@@ -270,6 +282,8 @@ class ModelState:
             yield ("traffic", name, version), state.traffic
             if state.drift is not None:
                 yield ("drift", name, version), state.drift
+            if state.accuracy is not None:
+                yield ("accuracy", name, version), state.accuracy
             if state.learner is not None:
                 yield ("learner", name, version), state.learner
 

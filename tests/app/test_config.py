@@ -33,7 +33,9 @@ models:
     references: ["${FOLDER}/reference-*.json"]
     window: 30m
     min_samples: 200
-    thresholds: {psi: 0.2, alpha: 0.01, drifted_features_ratio: 0.5, features: {car_value: {psi: 0.3}}}
+    thresholds:
+      {psi: 0.2, alpha: 0.01, drifted_features_ratio: 0.5, features: {car_value: {psi: 0.3}}, quality: {accuracy: 0.01}}
+    labels: {min_samples: 50}
     latency_objective: {p99: 250ms, p99.9: 1s}
     error_reasons: [quota]
     trained: 2026-11-01T00:00:00+01:00
@@ -103,6 +105,7 @@ def test_everything_that_can_be_set():
     assert (car_loan.window.seconds, car_loan.window.label) == (1800, "30m")
     assert (car_loan.min_samples, car_loan.psi_threshold, car_loan.alpha) == (200, 0.2, 0.01)
     assert car_loan.drifted_features_ratio == 0.5
+    assert (car_loan.min_labels, car_loan.quality_tolerances) == (50, {"accuracy": 0.01})
     assert car_loan.feature_psi_thresholds == {"car_value": 0.3}
     assert car_loan.latency_objective_s == {"0.99": 0.25, "0.999": 1.0}
     assert "quota" in car_loan.error_reasons.names
@@ -201,6 +204,11 @@ BAD = {
     "models: [{name: m, thresholds: {psi: .nan}}]": "models[0].thresholds.psi: expected `float` > 0.0",
     a_model(thresholds={"alpha": 1}): "models[0].thresholds.alpha: expected `float` < 1.0",
     a_model(thresholds={"drifted_features_ratio": 1.1}): "models[0].thresholds.drifted_features_ratio: expected",
+    a_model(
+        thresholds={"quality": {"acuracy": 0.1}}
+    ): "models[0].thresholds.quality.acuracy: unknown; expected one of acc",
+    a_model(thresholds={"quality": {"mae": 0}}): "models[0].thresholds.quality: expected `float` > 0.0",
+    a_model(labels={"min_samples": 0}): "models[0].labels.min_samples: expected `int` >= 1",
     a_model(learn=5): "models[0].learn: expected `int` >= 100",
     a_model(name=""): "models[0].name: expected `str` of length >= 1",
     a_model(trained="yesterday"): "models[0].trained: invalid RFC3339 encoded datetime",

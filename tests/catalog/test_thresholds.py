@@ -13,7 +13,7 @@ def test_every_default_has_a_reason_and_a_name_of_its_own():
 
 def test_what_counts_something_is_whole():
     for default in thresholds.DEFAULTS:
-        if default.unit not in ("", "ratio", "s"):
+        if default.unit not in ("", "ratio", "s", "standard deviations"):
             assert default.count == default.value, default.name
     assert isinstance(thresholds.MIN_SAMPLES.count, int)
 

@@ -16,7 +16,7 @@ from exporter.app.rendering import Rendered, Renderer
 from exporter.catalog.metrics import INFO_LABELS, METRICS
 from exporter.ingest.native import NativeCodec
 from exporter.ingest.source import Messages
-from exporter.monitor.events import DROP_REASONS, LATE_REASONS, REJECT_REASONS, TROUBLE_REASONS, FeatureKey
+from exporter.monitor.events import DROP_REASONS, LABEL, LATE_REASONS, REJECT_REASONS, TROUBLE_REASONS, FeatureKey
 from exporter.monitor.fleet import Fleet
 from exporter.monitor.health import SourceHealth, StateHealth
 from exporter.monitor.settings import ModelSettings
@@ -39,6 +39,7 @@ def an_event(number: int, **fields: Any) -> dict[str, Any]:
         "features": {WORSE: number % 100, "colour": WORSE if number % 2 else "red"},
         "prediction": "01"[number % 2],
         "score": number / 500,
+        "label": "01"[number % 3 == 1],
         "latency_seconds": number / 1000,
     } | fields
 
@@ -52,25 +53,32 @@ def run() -> tuple[Snapshot, Rendered]:
             FeatureKey("input", "colour"): [WORSE, "red"] * 500,
             PREDICTION: ["0", "1"] * 500,
             SCORE: np.linspace(0, 1, 1000),
+            LABEL: ["0", "1"] * 500,
         },
         model=HOSTILE,
         version=HOSTILE,
     )
+    quantity = a_reference({PREDICTION: np.linspace(0, 1, 1000), LABEL: np.linspace(0, 2, 1000)}, model="quantity")
     everything = ModelSettings(
         HOSTILE,
         version=HOSTILE,
         min_samples=100,
+        min_labels=100,
         trained=NOW - 1e6,
         max_age_s=1e7,
         latency_objective_s={"0.99": 0.25},
         info={label.name: WORSE for label in INFO_LABELS},
     )
-    fleet = Fleet([everything, ModelSettings("young", version="1", learn=1000)], {HOSTILE: [known]})
+    fleet = Fleet(
+        [everything, ModelSettings("quantity", version="1"), ModelSettings("young", version="1", learn=1000)],
+        {HOSTILE: [known], "quantity": [quantity]},
+    )
     events = [
         *(an_event(number) for number in range(500)),
         *(an_event(number, error="timeout") for number in range(5)),
         *(an_event(number, model="young", version="1") for number in range(5)),
         *(an_event(number, model="nobody knows") for number in range(5)),
+        *(an_event(number, model="quantity", version="1", prediction=0.5, label=number / 500) for number in range(500)),
         an_event(0, timestamp=NOW - 1e5),
         an_event(0, timestamp=NOW + 1e5),
         an_event(0, features={WORSE: "text", "colour": []}),
@@ -196,6 +204,22 @@ def test_what_the_status_shows_of_a_model_are_its_series(families: Mapping[str, 
             values = [
                 sample.value
                 for sample in families[f"ml_feature_{name}"].samples
-                if (sample.labels["feature"], sample.labels["kind"]) == (feature["feature"], feature["kind"])
+                if (HOSTILE, feature["feature"], feature["kind"])
+                == (sample.labels["model"], sample.labels["feature"], sample.labels["kind"])
             ]
             assert values == ([] if feature[shown] is None else [feature[shown]])
+
+
+def test_qualities_of_the_status_are_series_too(families: Mapping[str, Family]):
+    status = json.loads(run()[1].status.plain)
+    for model in status["models"]:
+        if model["quality"] is None:
+            continue
+        assert model["quality"]["metrics"]
+        for suffix, shown in (("", "value"), ("_lower", "lower"), ("_upper", "upper"), ("_baseline", "baseline")):
+            series = {
+                sample.labels["metric"]: sample.value
+                for sample in families[f"ml_model_quality{suffix}"].samples
+                if sample.labels["model"] == model["model"]
+            }
+            assert series == {name: one[shown] for name, one in model["quality"]["metrics"].items()}

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.catalog import metrics
-from exporter.monitor.events import NO_ERROR, FeatureKey, Reject
+from exporter.monitor.events import LABEL, NO_ERROR, FeatureKey, Reject
 from exporter.monitor.fleet import Fleet
 from exporter.monitor.panes import Window
 from exporter.monitor.reference import BadReference, Reference, Resolution
@@ -44,7 +44,10 @@ WINDOW = Window(10.0, 6, "1m")
 _columns = columns_of(300)
 _REFERENCES = {
     MODEL: [
-        a_reference({key: _columns[key] for key in (X, COLOUR, PREDICTION)}, resolution=Resolution(knots=12)),
+        a_reference(
+            {key: _columns[key] for key in (X, COLOUR, PREDICTION)} | {LABEL: _columns[PREDICTION]},
+            resolution=Resolution(knots=12),
+        ),
         a_reference({X: np.arange(100.0), COLOUR: ["red", "mauve"] * 50}, version="2"),
     ],
     OTHER: [a_reference({X: _columns[X]}, model=OTHER)],
@@ -75,6 +78,7 @@ class Event:
     x: float
     colour: str | None
     prediction: str
+    label: str | None
     latency_s: float
     error: int
 
@@ -103,6 +107,7 @@ def events_of(models: Sequence[str], versions: Sequence[str]) -> st.SearchStrate
         x=st.one_of(st.floats(-3, 3), st.sampled_from([np.nan, np.inf, -np.inf, 50.0])),
         colour=st.sampled_from([*COLOURS, "mauve", "unheard of", None]),
         prediction=st.sampled_from(["0", "1", "2"]),
+        label=st.sampled_from(["0", "1", "2", None]),
         latency_s=st.sampled_from([np.nan, 0.01, 3000.0, -1.0]),
         error=st.sampled_from([NO_ERROR, NO_ERROR, 0, 5]),
     )
@@ -149,6 +154,7 @@ def a_long_life(seed: int, moves: int = 150) -> list[Step | Sequence[Reference]]
             x=rng.choice([rng.gauss(0, 1), np.nan, np.inf]),
             colour=rng.choice([*COLOURS, "mauve", None]),
             prediction=rng.choice("012"),
+            label=rng.choice([*"012", None]),
             latency_s=rng.choice([np.nan, 0.01, 3000.0]),
             error=rng.choice([NO_ERROR, 0]),
         )
@@ -172,6 +178,7 @@ def take(fleet: Fleet, step: Step, now: float) -> None:
             X: [event.x for event in events],
             COLOUR: [event.colour for event in events],
             PREDICTION: [event.prediction for event in events],
+            LABEL: [event.label for event in events],
         }
         batches.append(
             a_batch(
@@ -202,6 +209,7 @@ def raw(event: Event) -> dict[FeatureKey, object]:
     odd = [1, 1.0, True, None, "1", "é", [], {}, 10**30, -(10**30), 2**64 - 1, "x" * 300, "\ud800"]
     number = int(event.latency_s) if event.latency_s > 0 else len(event.version)
     row: dict[FeatureKey, object] = {X: event.x, COLOUR: event.colour, PREDICTION: event.prediction}
+    row[LABEL] = event.label
     row[an_input("odd")] = odd[(number + 7 * int(event.prediction)) % len(odd)]
     return row if event.error == NO_ERROR else row | {an_input("n"): number}
 
@@ -217,11 +225,11 @@ def account(snapshot: Snapshot) -> dict[Any, Any]:
     """Every counter of a snapshot, bit by bit."""
     counts: dict[Any, Any] = {}
     for view in snapshot.models:
-        drift = (None, None) if view.drift is None else (view.drift_lifetime, view.drift_window)
+        parts = (view.drift_lifetime, view.drift_window, view.accuracy_lifetime, view.accuracy_window)
         counts[view.settings.name, view.version] = (
             view.traffic_lifetime.tolist(),
             view.traffic_window.tolist(),
-            [None if part is None else part.tolist() for part in drift],
+            [None if part is None else part.tolist() for part in parts],
             view.end_pane,
             view.last_prediction,
             view.catching_up,
@@ -359,7 +367,7 @@ def test_changes_add_up_over_a_long_life_too(seed: int):
             assert life.kept == life.fleet.dump()
             gone.update(json.loads(key)[0] for key in before - life.kept.keys())
 
-    assert gone.keys() == {"traffic", "drift", "learner"}
+    assert gone.keys() == {"traffic", "drift", "accuracy", "learner"}
     assert any("reference" in key for key in life.kept)
 
 

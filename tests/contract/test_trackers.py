@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.catalog import metrics, thresholds
+from exporter.monitor.accuracy import AccuracyTracker
 from exporter.monitor.drift import DriftTracker
 from exporter.monitor.events import (
+    LABEL,
     MISSING,
     NO_ERROR,
     NON_FINITE_NUMBER,
@@ -20,10 +22,12 @@ from exporter.monitor.events import (
     WRONG_TYPE,
     WRONG_TYPE_NUMBER,
     ErrorReasons,
+    FeatureKey,
     Rows,
     Schema,
 )
 from exporter.monitor.fleet import TRACKERS
+from exporter.monitor.outcomes import ERROR_CLIP, LOSS, LOSS_CLIP, PROBABILITY, Task
 from exporter.monitor.reference import Categorical, Numeric, Reference, Resolution, schema_of
 from exporter.monitor.settings import ModelSettings
 from exporter.monitor.traffic import LATENCY_BUCKETS_S, LATENCY_CLIP_S, TrafficTracker
@@ -42,6 +46,7 @@ def reference(version: str = "1") -> Reference:
             an_input("holes"): np.where(rng.random(400) < 0.3, np.nan, rng.integers(0, 5, 400)),
             PREDICTION: rng.choice(["0", "1"], 400).tolist(),
             SCORE: rng.random(400).round(3),
+            LABEL: rng.choice(["0", "1"], 400).tolist(),
         },
         model="m",
         version=version,
@@ -51,7 +56,13 @@ def reference(version: str = "1") -> Reference:
 
 REFERENCE = reference()
 # Another reference of the model brings categories and columns that this one does not know.
-SCHEMA = schema_of([a_reference({COLOUR: ["new", "a"], an_input("more"): np.arange(2.0)}, version="0"), REFERENCE])
+_KNOWN = schema_of([a_reference({COLOUR: ["new", "a"], an_input("more"): np.arange(2.0)}, version="0"), REFERENCE])
+_OF_CLASSES = tuple(FeatureKey("score", name) for name in "012")
+# And what models of other tasks have; one schema serves all.
+SCHEMA = replace(_KNOWN, numeric=(*_KNOWN.numeric, PREDICTION, LABEL, *_OF_CLASSES))
+BINARY = REFERENCE.task
+MULTICLASS = Task("multiclass", ("0", "1", "2"), scores=("0", "1", "2"))
+REGRESSION = Task("regression", unit=0.001)
 
 
 # ---- counting by hand ------------------------------------------------------------------------------------------------
@@ -133,6 +144,82 @@ def traffic_by_hand(tracker: TrafficTracker, rows: Rows) -> dict[str, float]:
     return dict(counts)
 
 
+def accuracy_by_hand(tracker: AccuracyTracker, rows: Rows) -> dict[str, float]:
+    """Sums by plain comparison of each prediction with its label."""
+    counts: Counter[str] = Counter()
+    task = tracker.task
+    for i in range(len(rows)):
+        if rows.error[i] != NO_ERROR:
+            continue
+        if task.kind == "regression":
+            predicted, actual = (rows.numeric[i, SCHEMA.numeric.index(key)] for key in (PREDICTION, LABEL))
+            if not np.isfinite(predicted):
+                continue
+            counts["matured"] += 1
+            counts["invalid"] += bool(np.isinf(actual))
+            if np.isfinite(actual):
+                units = min(abs(np.rint((predicted - actual) / task.unit)), ERROR_CLIP)
+                counts["joined||"] += 1
+                counts["absolute"] += int(units)
+                counts["squared"] += int(units) ** 2
+            continue
+        predicted, actual = (class_by_hand(task, rows, i, key) for key in (PREDICTION, LABEL))
+        if predicted is None or predicted == "invalid":
+            continue
+        counts["matured"] += 1
+        counts["invalid"] += actual == "invalid"
+        if actual is None or actual == "invalid":
+            continue
+        counts[f"joined|{predicted}|{actual}"] += 1
+        scores = [rows.numeric[i, SCHEMA.numeric.index(FeatureKey("score", name))] for name in task.scores]
+        if task.kind == "multiclass":
+            if actual != "other" and 0 <= (given := scores[task.classes.index(actual)]) <= 1:
+                counts["loss"] += round(-np.log(max(given, LOSS_CLIP)) / LOSS)
+        elif 0 <= scores[0] <= 1:
+            score, positive = scores[0], actual == task.positive
+            bin_ = sum(edge < score for edge in task.edges)
+            counts["loss"] += round(-np.log(max(score if positive else 1 - score, LOSS_CLIP)) / LOSS)
+            counts["squared"] += round(score**2 / PROBABILITY)
+            counts["squared"] += (10**9 - 2 * round(score / PROBABILITY)) * positive
+            counts[f"labels|{bin_:02d}"] += 1
+            counts[f"positives|{bin_:02d}"] += positive
+            counts[f"score|{bin_:02d}"] += round(score / PROBABILITY)
+    return dict(counts)
+
+
+def class_by_hand(task: Task, rows: Rows, i: int, key: FeatureKey) -> str | None:
+    place = SCHEMA.categorical.index(key)
+    code = rows.codes[i, place]
+    if code in (MISSING, WRONG_TYPE):
+        return None if code == MISSING else "invalid"
+    texts = [text for text, known in SCHEMA.vocabularies[place].items() if known == code and isinstance(text, str)]
+    return next((text for text in texts if text in task.classes), "other")
+
+
+def accuracy_as_shown(lines: dict[str, float]) -> dict[str, float]:
+    units = {"ml_score_bin_score_total": PROBABILITY, "ml_label_log_loss_total": LOSS}
+    regression = any(series.startswith("ml_label_absolute_error") for series in lines)
+    units["ml_label_absolute_error_total"] = REGRESSION.unit
+    units["ml_label_squared_error_total"] = REGRESSION.unit**2 if regression else PROBABILITY
+    names = {
+        "ml_labels_matured_total": "matured",
+        "ml_feature_invalid_values_total": "invalid",
+        "ml_labels_joined_total": "joined|{predicted}|{actual}",
+        "ml_label_absolute_error_total": "absolute",
+        "ml_label_squared_error_total": "squared",
+        "ml_label_log_loss_total": "loss",
+        "ml_score_bin_labels_total": "labels|{bin}",
+        "ml_score_bin_positives_total": "positives|{bin}",
+        "ml_score_bin_score_total": "score|{bin}",
+    }
+    found = {}
+    for series, value in lines.items():
+        name, labels = series.split("{")
+        named = dict(pair.split("=", 1) for pair in labels.rstrip("}").replace('"', "").split(","))
+        found[names[name].format(**named)] = round(value / units.get(name, 1))
+    return found
+
+
 def drift_as_shown(lines: dict[str, float]) -> dict[str, float]:
     found = {}
     for series, value in lines.items():
@@ -169,17 +256,25 @@ class Case:
     as_shown: Callable[[dict[str, float]], dict[str, float]]
 
 
+def accuracy(task: Task | None) -> Case:
+    assert task is not None
+    return Case(AccuracyTracker(task, SCHEMA, SETTINGS, "1"), accuracy_by_hand, accuracy_as_shown)
+
+
 CASES = {
-    TrafficTracker: Case(TrafficTracker(SETTINGS, "1"), traffic_by_hand, traffic_as_shown),
-    DriftTracker: Case(DriftTracker(REFERENCE, SCHEMA, SETTINGS, "1"), drift_by_hand, drift_as_shown),
+    "traffic": Case(TrafficTracker(SETTINGS, "1"), traffic_by_hand, traffic_as_shown),
+    "drift": Case(DriftTracker(REFERENCE, SCHEMA, SETTINGS, "1"), drift_by_hand, drift_as_shown),
+    "binary": accuracy(BINARY),
+    "multiclass": accuracy(MULTICLASS),
+    "regression": accuracy(REGRESSION),
 }
 
 
 def test_every_tracker_is_held_to_the_laws():
-    assert set(CASES) == set(TRACKERS)
+    assert {type(case.tracker) for case in CASES.values()} == set(TRACKERS)
 
 
-each = pytest.mark.parametrize("case", CASES.values(), ids=[tracker.__name__ for tracker in CASES])
+each = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
 # ---- rows ------------------------------------------------------------------------------------------------------------
@@ -259,8 +354,8 @@ def test_counting_by_any_route_is_counting_by_hand(case: Case, n: int):
 
 def test_the_hand_count_covers_every_bin_and_fault():
     """Or the comparison above would show less than it says."""
-    seen = drift_by_hand(CASES[DriftTracker].tracker, drawn_rows(np.random.default_rng(0), 3000))
-    tracker = CASES[DriftTracker].tracker
+    tracker = CASES["drift"].tracker
+    seen = drift_by_hand(tracker, drawn_rows(np.random.default_rng(0), 3000))
 
     bins = {f"ml_feature_bin_observations_total|{plan.key.name}|{exported.label}" for plan, exported in tracker.bins}
     assert bins - set(seen) == {"ml_feature_bin_observations_total|prediction|other"}, "it has two classes"

@@ -12,7 +12,17 @@ from exporter.ingest.fields import remap
 from exporter.ingest.lenient import MESSAGE_LIMIT_BYTES
 from exporter.ingest.native import ROWS_AT_ONCE, NativeCodec
 from exporter.ingest.source import EMPTY, Envelope, Messages
-from exporter.monitor.events import MISSING, NO_ERROR, UNSEEN, WRONG_TYPE, Decoded, ErrorReasons, FeatureKey, Reject
+from exporter.monitor.events import (
+    LABEL,
+    MISSING,
+    NO_ERROR,
+    UNSEEN,
+    WRONG_TYPE,
+    Decoded,
+    ErrorReasons,
+    FeatureKey,
+    Reject,
+)
 from exporter.monitor.fleet import Fleet
 from exporter.monitor.reference import Reference
 from exporter.monitor.settings import ModelSettings
@@ -253,6 +263,32 @@ def test_null_and_nan_are_missing(value: Any):
 
     assert math.isnan(only(decoded, X))
     assert only(decoded, COLOUR) == MISSING
+
+
+@pytest.mark.parametrize("route", [NativeCodec, Forced])
+@pytest.mark.parametrize("flat", [False, True])
+@pytest.mark.parametrize(
+    ("label", "expected"), [(1, "1"), ("1", "1"), (0.0, "0"), ("mauve", UNSEEN), (None, MISSING), ([1], WRONG_TYPE)]
+)
+def test_a_label_beside_features_is_of_a_class_of_the_prediction(
+    route: type[NativeCodec], flat: bool, label: Any, expected: Any
+):
+    event = an_event(label=label, prediction=1)
+    if flat:
+        event |= event.pop("features")
+
+    decoded = route(ONE, "test", fields=remap({"features": "*"} if flat else {})).decode(messages(event))
+
+    (batch,) = decoded.batches
+    vocabulary = dict(zip(batch.schema.categorical, batch.schema.vocabularies, strict=True))[LABEL]
+    assert only(decoded, LABEL) == vocabulary.get(expected, expected)
+
+
+@pytest.mark.parametrize("route", [NativeCodec, Forced])
+def test_a_label_without_features_waits_for_a_join_that_is_not_there_yet(route: type[NativeCodec]):
+    decoded = route(ONE, "test").decode(messages({"model": MODEL, "id": "7", "label": 1}))
+
+    assert (decoded.batches, dict(decoded.dropped)) == ([], {"label": 1})
 
 
 @pytest.mark.parametrize("route", [NativeCodec, Forced])

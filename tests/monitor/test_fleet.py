@@ -493,22 +493,22 @@ def test_a_tick_of_steady_traffic_changes_a_pane_and_the_sums():
     for minute in range(70):
         observe(fleet, columns_of(100, seed=minute), time=NOW + 60 * minute)
     whole = fleet.changes()
-    assert len(whole) == 1 + 2 * 61, "the light one; lifetime and 60 panes of traffic and of drift"
+    assert len(whole) == 1 + 3 * 61, "the light one; lifetime and 60 panes of traffic, drift and accuracy"
 
     observe(fleet, columns_of(100), time=NOW + 60 * 69)
     fleet.tick(NOW + 60 * 69)
 
     changes = fleet.changes()
-    pane = int(NOW // 60) + 69
+    pane, concerns = int(NOW // 60) + 69, ("traffic", "drift", "accuracy")
     assert changes.keys() == {
         '["fleet"]',
-        *(f'["{concern}","{MODEL}","1",{piece}]' for concern in ("traffic", "drift") for piece in ('"lifetime"', pane)),
+        *(f'["{concern}","{MODEL}","1",{piece}]' for concern in concerns for piece in ('"lifetime"', pane)),
     }
     assert fleet.changes() == {}
 
     observe(fleet, columns_of(100), time=NOW + 60 * 70)
     gone = [key for key, entry in fleet.changes().items() if entry is None]
-    assert gone == [f'["{concern}","{MODEL}","1",{pane - 59}]' for concern in ("traffic", "drift")]
+    assert gone == [f'["{concern}","{MODEL}","1",{pane - 59}]' for concern in concerns]
 
 
 def test_a_learned_reference_outlives_a_restart_and_what_was_seen_against_it():

@@ -14,7 +14,7 @@ from exporter.monitor.settings import ModelSettings
 from exporter.monitor.state import BLOCK_ROWS, BadState, Place, pack, pack_rows
 from tests.builders import COLOUR, MODEL, NOW, X, a_fleet, a_reference, columns_of, observe, values_of, view
 
-CELLS: dict[str, Any] = {"traffic": np.int64, "drift": np.uint32}
+CELLS: dict[str, Any] = {"traffic": np.int64, "drift": np.uint32, "accuracy": np.int64}
 LIGHT = '["fleet"]'
 
 names = st.text(min_size=1, max_size=5) | st.sampled_from(['"', ",", '","', "]", "[", "a", "1", "\\", "\u2028", "é"])
@@ -118,8 +118,8 @@ MALFORMED = {
     "another reference": (ENTRIES | {the("reference"): other_reference}, "not those that were learned"),
     "no reference at all": (ENTRIES | {the("reference"): b"\xff"}, "not a reference"),
     "lost rows": (without(the('"learner"', "1]")), "is missing"),
-    "rows without number": (edited([*MODELS, "learning", 5, "1", 7], 2**62), "rows of learning 1 are missing"),
-    "more rows than were seen": (edited([*MODELS, "learning", 5, "1", 7], BLOCK_ROWS + 1), "more rows or features"),
+    "rows without number": (edited([*MODELS, "learning", 5, "1", 8], 2**62), "rows of learning 1 are missing"),
+    "more rows than were seen": (edited([*MODELS, "learning", 5, "1", 8], BLOCK_ROWS + 1), "more rows or features"),
     "no rows": (ENTRIES | {the('"learner"', "0]"): b"\xc1"}, "rows cannot be read"),
     "rows of no feature": (ENTRIES | {the('"learner"', "0]"): msgspec.msgpack.encode([("x", "x", [])])}, "be read"),
     "a feature twice": (
