@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from exporter.app.config import seconds
-from exporter.export.status import feature_scores
+from exporter.app.labels import Labels
+from exporter.export.status import feature_scores, quality_scores
 from exporter.ingest import tables
 from exporter.ingest.native import NativeCodec
 from exporter.ingest.source import Messages, Table, Unavailable
@@ -47,6 +48,12 @@ class Found:
     view: ModelView
     snapshot: Snapshot
 
+    @property
+    def degraded(self) -> bool:
+        """Whether a quality is worse than it may be."""
+        readout = self.view.accuracy_readout
+        return readout is not None and bool(readout.degraded)
+
 
 @dataclass(slots=True)
 class _Part:
@@ -64,6 +71,7 @@ class Replay:
     settings: ModelSettings
     window: WindowSpec
     columns: Columns
+    labels: Labels | None = None
     progress: Callable[[int], None] = lambda _: None
     rejected: Counter[str] = field(default_factory=Counter)
 
@@ -104,13 +112,15 @@ class Replay:
                 raise Unavailable(f"{path}: windows by column need a table (CSV or Parquet)")
             native = NativeCodec(fleet, "replay", default_model=self.reference.model)
             for lines in _lines(path):
+                lines = lines if self.labels is None else self.labels.into_lines(lines)  # noqa: PLW2901
                 decoded = native.decode(Messages("replay", lines, 0.0))
                 decoded.batches = [_as_version(batch, version) for batch in decoded.batches]
                 yield decoded, None
             return
         codec = TableCodec(fleet, "replay", self.reference.model, version, self.columns)
         for table in tables.read(path):
-            yield codec.decode(table), table
+            labelled = table if self.labels is None else self.labels.into_table(table)
+            yield codec.decode(labelled), table
 
     def _split(self, batch: Batch, table: Table | None, done: int) -> Iterator[_Part]:
         if self.window.rows is not None:
@@ -146,13 +156,16 @@ def parse_window(text: str) -> WindowSpec:
         raise ValueError(f"rows (5000), event time (1h) or column:NAME expected, found {text!r}") from None
 
 
-def as_json(reference: Reference, found: Sequence[Found], rejected: Counter[str]) -> dict[str, Any]:
+def as_json(
+    reference: Reference, found: Sequence[Found], rejected: Counter[str], labels: Labels | None = None
+) -> dict[str, Any]:
     """The object of `--format json` (design 5.4)."""
     return {
         "model": reference.model,
         "version": reference.version,
         "reference": reference.id,
         "rejected": dict(rejected),
+        "labels_unmatched": None if labels is None else labels.unmatched,
         "windows": [
             {
                 "start": _iso(window.start),
@@ -160,7 +173,7 @@ def as_json(reference: Reference, found: Sequence[Found], rejected: Counter[str]
                 "key": window.key,
                 "samples": window.view.traffic_readout.predictions,
                 "features": [{**scores, "segment": None} for scores in scores_of(window.view)],
-                "quality": {},
+                "quality": quality_of(window.view),
             }
             for window in found
         ],
@@ -171,6 +184,12 @@ def scores_of(view: ModelView) -> list[dict[str, Any]]:
     """Scores of every feature of a window."""
     readout = view.drift_readout
     return [] if readout is None else [feature_scores(view, readout, i) for i in range(len(readout.n))]
+
+
+def quality_of(view: ModelView) -> dict[str, Any]:
+    """Qualities of a window by name; empty where there are too few labels."""
+    readout = view.accuracy_readout
+    return {} if readout is None else quality_scores(readout)
 
 
 def _by_key(parts: Iterator[_Part], *, in_order: bool) -> Iterator[tuple[object, list[Batch]]]:

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from exporter.app.config import Config
+from exporter.app.labels import Labels
 from exporter.app.replay import Found, scores_of
 from exporter.monitor.reference import Numeric, Reference
 from exporter.monitor.snapshot import ModelView
@@ -35,7 +36,9 @@ def show_reference(built: Reference, output: Path) -> None:
     console.print(f"written to {output}", highlight=False, markup=False)
 
 
-def show_replay(reference: Reference, found: Sequence[Found], rejected: Counter[str]) -> None:
+def show_replay(
+    reference: Reference, found: Sequence[Found], rejected: Counter[str], labels: Labels | None = None
+) -> None:
     """Each window and feature; what is drifted stands out."""
     title = f"{escape(reference.model)} {escape(reference.version)} against reference {reference.id}"
     table = Table(title=title, caption="drifted = enough samples, PSI above its threshold and above its critical value")
@@ -60,9 +63,48 @@ def show_replay(reference: Reference, found: Sequence[Found], rejected: Counter[
     console.print(table)
     drifted = sum(any(window.view.drifted) for window in found)
     console.print(f"{drifted} of {len(found)} windows have drifted features", highlight=False)
+    if any(window.view.accuracy_readout is not None for window in found):
+        _show_quality(console, found)
+    if labels is not None and labels.unmatched:
+        console.print(f"labels without a prediction: {labels.unmatched:,}", highlight=False)
     if rejected:
         counts = ", ".join(f"{reason} {count:,}" for reason, count in rejected.items())
         console.print(f"not counted: {counts}", highlight=False, markup=False)
+
+
+def _show_quality(console: Console, found: Sequence[Found]) -> None:
+    """Qualities of each window with their bounds; what is degraded stands out."""
+    table = Table(
+        title="quality against ground truth",
+        caption="degraded = worse than the baseline by more than the tolerance, at the better bound of 95 % too",
+    )
+    for heading in ("window", "quality"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("labels", "value", "lower", "upper", "baseline"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("note", min_width=8)
+    for window in found:
+        readout, key = window.view.accuracy_readout, escape(str(window.key))
+        if readout is None or not readout.values:
+            state = "" if readout is None else readout.state.replace("_", " ")
+            table.add_row(key, *[""] * 6, state, end_section=True)
+            continue
+        covered = "" if readout.coverage == 1 else f"coverage {readout.coverage or 0:.0%}"
+        for place, (name, one) in enumerate(readout.values.items()):
+            baseline = readout.tracker.baseline.get(name)
+            table.add_row(
+                key if place == 0 else "",
+                name,
+                f"{readout.labels:,}" if place == 0 else "",
+                *map(_number, one),
+                "" if baseline is None else _number(baseline.value),
+                "degraded" if name in readout.degraded else covered if place == 0 else "",
+                style="bold red" if name in readout.degraded else None,
+                end_section=place == len(readout.values) - 1,
+            )
+    console.print(table)
+    degraded = sum(window.degraded for window in found)
+    console.print(f"{degraded} of {len(found)} windows have a degraded quality", highlight=False)
 
 
 def show_check(path: Path, config: Config, counts: Mapping[str, int]) -> None:

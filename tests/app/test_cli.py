@@ -1,5 +1,6 @@
 """The real command in its own process: exit codes, and one clear line for everything that can go wrong."""
 
+import csv
 import json
 import re
 import socket
@@ -93,6 +94,31 @@ class TestGood:
                 assert isinstance(feature["drifted"], bool)
                 assert (feature["ks"] is None) == (feature["feature"] in ("colour", "prediction"))
 
+    def test_replay_with_labels_of_their_own_shows_quality_and_finds_what_is_degraded(self, folder: Path):
+        built = run(
+            *("reference", "build", "--input", folder / "train.csv", "--output", folder / "labelled.json"),
+            *("--model", "m", "--version", "1", *COLUMNS, "--label", "y"),
+        )
+        assert built.code == GOOD, built.err
+        with (folder / "same.csv").open() as file:
+            predicted = {row["id"]: row["y"] for row in csv.DictReader(file)}
+        for name, right in (("right", lambda _: True), ("wrong", lambda identity: int(identity) % 4)):
+            lines = [f"{one},{y if right(one) else 1 - int(y)}" for one, y in predicted.items()]
+            (folder / f"{name}.csv").write_text("\n".join(["id,truth", *lines, "nobody,1"]))
+        told = (folder / "same.csv", "--reference", folder / "labelled.json", "--label", "truth", "--exit-code")
+        right, wrong = (
+            run("replay", *told, "--window", "1000", "--labels", folder / f"{name}.csv") for name in ("right", "wrong")
+        )
+        assert (right.code, wrong.code) == (GOOD, FINDING)
+        assert "0 of 2 windows have a degraded quality" in right.out
+        assert "2 of 2 windows have a degraded quality" in wrong.out
+        assert "labels without a prediction: 1" in wrong.out
+        assert re.search(r"accuracy.*1,000.*0\.7500.*0\.7\d{3}.*0\.7\d{3}.*1\.0000.*degraded", wrong.out)
+        shown = run("replay", *told, "--window", "1000", "--labels", folder / "wrong.csv", "--format", "json")
+        accuracy = json.loads(shown.out)["windows"][0]["quality"]["accuracy"]
+        assert (accuracy["value"], accuracy["baseline"], accuracy["n"], accuracy["coverage"]) == (0.75, 1, 1000, 1)
+        assert accuracy["lower"] < 0.75 < accuracy["upper"]
+
     def test_replay_as_openmetrics_is_read_by_its_parser(self, folder: Path):
         ended = replay(folder, "same.csv", "--window", "2000", "--format", "openmetrics")
         families = {family.name: family for family in text_string_to_metric_families(ended.out)}
@@ -146,9 +172,9 @@ class TestBadUsage:
                 lambda text: text.replace(b'"rows": 2000', b'"rows": 2001'),
                 "content does not match its id .* edited",
             ),
-            (lambda text: text.replace(b'"schema": 1', b'"schema": 99'), "schema 1 expected, found 99: rebuild it"),
+            (lambda text: text.replace(b'"schema": 2', b'"schema": 99'), "schema 2 expected, found 99: rebuild it"),
             (lambda text: text[:-500], "not a reference: "),
-            (lambda _: b'{"hello": "world"}', "schema 1 expected, found none"),
+            (lambda _: b'{"hello": "world"}', "schema 2 expected, found none"),
             (lambda _: b"\x89PNG\r\n\xff\x00", "not a reference: "),
             (lambda _: b"", "not a reference: "),
         ],

@@ -3,10 +3,13 @@
 import csv
 import itertools
 import json
+import random
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
+from typing import ClassVar
 
 import msgspec
 import numpy as np
@@ -14,7 +17,8 @@ import pytest
 from scipy import stats
 
 from exporter.app.build import Choice, build_reference, parse_scores
-from exporter.app.replay import Found, Replay, as_json, parse_window, scores_of
+from exporter.app.labels import read as read_labels
+from exporter.app.replay import Found, Replay, as_json, parse_window, quality_of, scores_of
 from exporter.ingest import tables
 from exporter.ingest.source import Unavailable
 from exporter.monitor.reference import Columns, Reference, Resolution
@@ -27,14 +31,21 @@ KEEP_ALL = 200_000
 """Knots that keep every value of the reference."""
 
 
-def build(path: Path, columns: Columns, exclude: Sequence[str] = (), knots: int = 259) -> Reference:
+def build(
+    path: Path, columns: Columns, exclude: Sequence[str] = (), knots: int = 259, score_bins: int = 20
+) -> Reference:
     choice = Choice(columns, frozenset(exclude))
-    return build_reference(path, "m", "1", choice, Resolution(knots), lambda _: None)
+    return build_reference(path, "m", "1", choice, Resolution(knots, score_bins=score_bins), lambda _: None)
 
 
-def replay(path: Path, reference: Reference, window: str, **settings: float) -> list[Found]:
+def replay(path: Path, reference: Reference, window: str, labels: Path | None = None, **settings: float) -> list[Found]:
     asked = ModelSettings("m", version="1", **settings)
-    return list(Replay(reference, asked, parse_window(window), reference.columns).run(path))
+    joined = None if labels is None else read_labels(labels, reference.columns)
+    return list(Replay(reference, asked, parse_window(window), reference.columns, joined).run(path))
+
+
+def qualities(found: Sequence[Found], name: str, part: str = "value") -> list[float]:
+    return [quality_of(window.view)[name][part] for window in found]
 
 
 def scores(found: Found) -> dict[str, dict[str, float]]:
@@ -81,6 +92,20 @@ class TestCarLoan:
         "score": "y_pred_proba"
     }
     reference, current = DATA / "car_loan_reference.csv", DATA / "car_loan_analysis.csv"
+    labels = DATA / "car_loan_labels.csv"
+    accuracies: ClassVar = [0.9422, 0.9422, 0.9502, 0.9436, 0.9410, 0.9146, 0.9156, 0.9144, 0.9224, 0.9122]
+    areas: ClassVar = [
+        0.970962,
+        0.970248,
+        0.976282,
+        0.967721,
+        0.969886,
+        0.960050,
+        0.958530,
+        0.959041,
+        0.963094,
+        0.957556,
+    ]
 
     @staticmethod
     @cache
@@ -102,6 +127,43 @@ class TestCarLoan:
 
     def test_with_every_value_a_knot_the_distance_is_exact(self):
         hold_ks(self.found(KEEP_ALL), self.exact(), near=1e-12, apart=1e-12)
+
+    def test_published_accuracies_and_areas_under_the_curve(self):
+        """NannyML's tutorial prints them; 101 bins, for the scores have as many values."""
+        known = build(self.reference, self.columns, score_bins=101)
+        found = replay(self.current, known, "5000", self.labels)
+        assert [round(one, 4) for one in qualities(found, "accuracy")] == self.accuracies
+        assert [round(one, 6) for one in qualities(found, "roc_auc")] == self.areas
+        assert qualities(found, "accuracy", "coverage") == [1.0] * 10
+        degraded = [{name for name, one in quality_of(window.view).items() if one["degraded"]} for window in found]
+        assert degraded[:5] == [set()] * 5
+        assert all("accuracy" in degraded[window] for window in (5, 6, 7, 9))
+
+    def test_areas_of_twenty_bins_are_those_within_their_bounds(self):
+        found = replay(self.current, self.known(259), "5000", self.labels)
+        for area, lower, upper in zip(
+            self.areas, qualities(found, "roc_auc", "lower"), qualities(found, "roc_auc", "upper"), strict=True
+        ):
+            assert lower < area < upper
+
+    def test_how_labels_come_does_not_change_what_they_say(self, tmp_path: Path):
+        """Shuffled, up to 30 days late, some twice and some corrected: the last label of an id is what was true."""
+        with self.labels.open() as file:
+            labels = list(csv.DictReader(file))
+        rng = random.Random(3)
+        sent = []
+        for label in labels:
+            made = datetime(2018, 11, 1, tzinfo=UTC) + timedelta(days=rng.uniform(0, 30))
+            if rng.random() < 0.02:
+                sent.append((made - timedelta(minutes=1), label["id"], "10"[int(label["repaid"])]))
+            sent += [(made, label["id"], label["repaid"])] * (2 if rng.random() < 0.05 else 1)
+        rng.shuffle(sent)
+        path = tmp_path / "labels.csv"
+        with path.open("w", newline="") as file:
+            csv.writer(file).writerows([("timestamp", "id", "repaid"), *((m.isoformat(), *rest) for m, *rest in sent)])
+        known = self.known(259)
+        plain, tortuous = (replay(self.current, known, "5000", labels) for labels in (self.labels, path))
+        assert [quality_of(window.view) for window in tortuous] == [quality_of(window.view) for window in plain]
 
     def test_published_distances(self):
         published = [0.01576, 0.01272, 0.01746, 0.01282, 0.01922, 0.00824, 0.01068, 0.01002, 0.01070, 0.00700]

@@ -1,0 +1,102 @@
+"""Labels in a file of their own, joined to recorded predictions by id.
+
+The last label of an id counts: the newest where labels have a time, else the one that stands last. Ids are compared as
+texts, so that 7, "7" and 7.0 are one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from exporter.ingest import tables
+from exporter.ingest.lenient import without_nan
+from exporter.ingest.source import Cells, Table, Unavailable
+from exporter.ingest.timestamps import epoch_s
+from exporter.monitor.events import LABEL, category_text
+from exporter.monitor.reference import Columns
+
+_ID = "id"
+
+
+@dataclass(slots=True)
+class Labels:
+    """What was true, by the id of the prediction."""
+
+    columns: Columns
+    by_id: dict[str, object]
+    joined: set[str] = field(default_factory=set)
+    """Ids that a prediction had."""
+
+    @property
+    def unmatched(self) -> int:
+        """Labels of which no prediction was seen."""
+        return len(self.by_id) - len(self.joined)
+
+    def into_table(self, table: Table) -> Table:
+        """The table with its labels in the column of labels. Raises Unavailable without a column of ids."""
+        ids = _column(table, self.columns.id or _ID, table.partition)
+        labels = [self._find(value) for value in _cells(ids)]
+        return replace(table, columns={**table.columns, self.columns.label or LABEL.name: labels})
+
+    def into_lines(self, lines: Sequence[bytes]) -> list[bytes]:
+        """JSON objects with their labels; what is no object stays as it is."""
+        return [self._into_line(line) for line in lines]
+
+    def _into_line(self, line: bytes) -> bytes:
+        try:
+            event = msgspec.json.decode(without_nan(line), type=dict[str, Any])
+        except (msgspec.MsgspecError, RecursionError):
+            return line
+        label = self._find(event.get(_ID))
+        return line if label is None else msgspec.json.encode({**event, LABEL.name: label})
+
+    def _find(self, identity: object) -> object:
+        text = _text(identity)
+        if text is None or text not in self.by_id:
+            return None
+        self.joined.add(text)
+        return self.by_id[text]
+
+
+def read(path: Path, columns: Columns) -> Labels:
+    """All labels of a table or of JSONL. Raises Unavailable, naming file and column."""
+    native = tables.format_of(path) == "jsonl"
+    identity = _ID if native else columns.id or _ID
+    label = LABEL.name if native else columns.label or LABEL.name
+    stamp = "timestamp" if native else columns.timestamp
+    newest: dict[str, float] = {}
+    found: dict[str, object] = {}
+    for table in tables.read(path):
+        ids = _cells(_column(table, identity, str(path)))
+        values = _cells(_column(table, label, str(path)))
+        times = _cells(table.columns.get(stamp or "", [None] * table.rows))
+        for one, value, time in zip(ids, values, times, strict=True):
+            text = _text(one)
+            if text is None or tables.is_missing(text) or tables.is_missing(value):
+                continue
+            moment = (None if time is None else epoch_s(tables.number_or_text(time), columns.timestamp_format)) or 0.0
+            if moment >= newest.get(text, 0.0):
+                newest[text], found[text] = moment, value
+    return Labels(columns, found)
+
+
+def _column(table: Table, name: str, where: str) -> Cells:
+    values = table.columns.get(name)
+    if values is None:
+        raise Unavailable(f"{where}: no column {name}; there are {', '.join(table.columns)}")
+    return values
+
+
+def _cells(values: Cells) -> Sequence[object]:
+    return values.tolist() if isinstance(values, np.ndarray) else values
+
+
+def _text(identity: object) -> str | None:
+    try:
+        return category_text(identity)
+    except TypeError:
+        return None
