@@ -1,5 +1,6 @@
 """The status page in a real browser: what a person sees, and what a hostile event cannot make it do."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,8 @@ OUTPUTS = ("prediction", "score")
 MODELS = "[...document.querySelectorAll('[data-model]')]"
 FOLDED = "[...document.querySelectorAll('[aria-expanded=\"false\"]')]"
 FILTERS = "[...document.querySelectorAll('#filters button')]"
+QUALITY = "document.querySelector('.qualities').textContent"
+QUALITIES = "[...document.querySelectorAll('[data-quality]')]"
 ATTRIBUTES = "[...document.querySelectorAll('*')].flatMap((node) => node.getAttributeNames())"
 ANY_DRIFTED = "document.querySelectorAll('[data-feature][data-drifted=\"true\"]').length"
 
@@ -90,6 +93,54 @@ def test_it_updates_without_reloading(watched: Running, tab: Tab, tmp_path: Path
     assert tab.evaluate("survivor.querySelector('button').getAttribute('aria-expanded')") == "true"
     assert tab.evaluate("[document.activeElement.id, document.activeElement.value]") == ["search", "a"]
     assert_clean(tab, watched)
+
+
+def test_quality_is_shown_with_its_bounds_and_a_loss_of_it_stands_out(tmp_path: Path, tab: Tab):
+    classes = HOSTILE[:2]  # they come with the data
+    known = stories.reference(classes=classes, right=0.9)
+    with run(tmp_path, [stories.MODEL_CONFIG], [known]) as exporter:
+        exporter.post(stories.predictions(300, classes=classes))
+        tab.open(exporter.url)
+        tab.until(f"{QUALITY}.includes('No labels in this window')")
+        exporter.post(stories.predictions(12, classes=classes, right=0.9, seed=1))
+        tab.until(f"{QUALITY}.includes('12 of 200 labels: too few')")
+        assert tab.evaluate(f"{QUALITIES}.length") == 0
+        assert "degraded" not in tab.evaluate("document.querySelector('main').innerText")
+
+        exporter.post(stories.predictions(500, classes=classes, right=0.7, seed=2))
+        tab.until(f"{QUALITY}.includes('507 labels, for 63.')")  # a failed prediction can be neither right nor wrong
+        (model,) = json.loads(exporter.get("/api/v1/models").body)["models"]
+        quality, texts = (
+            model["quality"],
+            dict(tab.evaluate(f"{QUALITIES}.map((n) => [n.dataset.quality, n.innerText])")),
+        )
+        assert texts.keys() == quality["metrics"].keys()
+        for name, one in quality["metrics"].items():
+            value, lower, upper, baseline = (f"{one[key]:.3g}" for key in ("value", "lower", "upper", "baseline"))
+            assert f"\n{value}\n95 %: {lower} \N{EN DASH} {upper}\nbaseline {baseline}, at " in texts[name]
+            assert ("degraded" in texts[name]) == one["degraded"], name
+        degraded = [name for name, one in quality["metrics"].items() if one["degraded"]]
+        assert "accuracy" in degraded
+        shown = tab.evaluate(f"{QUALITIES}.map((node) => node.dataset.quality)")
+        assert sorted(shown[: len(degraded)]) == sorted(degraded), "degraded ones come first"
+        colours = tab.evaluate(f"{QUALITIES}.map((node) => getComputedStyle(node.querySelector('.value')).color)")
+        assert len(set(colours[: len(degraded)])) == 1
+        assert colours[0] not in colours[len(degraded) :]
+        assert "degraded" in tab.evaluate("document.querySelector('.model-fold').innerText")
+        assert ": quality degraded in " in tab.evaluate("document.querySelector('#verdict').textContent")
+        assert tab.evaluate("document.title") == "(1 degraded) model-health-exporter"
+
+        assert quality["positive"] in tab.evaluate(QUALITY)
+        assert tab.evaluate("window.pwned ?? null") is None
+        assert tab.evaluate("document.querySelectorAll('main img, main script').length") == 0
+        pictures(tab, tmp_path)
+        assert_clean(tab, exporter)
+
+
+def test_no_quality_is_shown_where_no_truth_is_told(watched: Running, tab: Tab):
+    tab.open(watched.url)
+    tab.until(ANY_DRIFTED)
+    assert tab.evaluate("document.querySelector('.qualities').checkVisibility()") is False
 
 
 def test_an_exporter_that_has_gone_is_told_and_its_return_is_noticed(tmp_path: Path, tab: Tab):

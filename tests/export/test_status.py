@@ -8,24 +8,39 @@ import numpy as np
 import pytest
 
 from exporter.app.rendering import Renderer
-from exporter.monitor.events import Reject
+from exporter.monitor.accuracy import QUALITIES
+from exporter.monitor.events import LABEL, FeatureKey, Reject
 from exporter.monitor.fleet import Fleet
 from exporter.monitor.health import SourceHealth
 from exporter.monitor.history import POINTS
+from exporter.monitor.reference import Column
 from exporter.monitor.settings import ModelSettings
-from tests.builders import MODEL, NOW, a_batch, a_fleet, a_reference, columns_of, decoded, observe
+from tests.builders import (
+    MODEL,
+    NOW,
+    PREDICTION,
+    SCORE,
+    a_batch,
+    a_fleet,
+    a_reference,
+    columns_of,
+    decoded,
+    observe,
+)
 
 KEYS = {
     "": "now exporter state sources models",
     "exporter": "version started tick_s series series_limit series_dropped not_ready",
     "source": "source health events rejected late dropped troubles redelivered watermark examples",
     "example": "time reason detail",
-    "model": "model version configured state reference learning window traffic history features_drifted "
-    "features_evaluated features",
+    "model": "model version configured state reference learning window traffic history quality "
+    "features_drifted features_evaluated features",
     "reference": "id created rows version",
     "window": "label seconds start end samples",
     "traffic": "predictions errors rate_per_s error_ratio latency_s latency_objective_s last_prediction",
     "history": "time rate_per_s error_ratio latency_p99_s features_drifted",
+    "quality": "state kind positive labels coverage min_labels metrics",
+    "metric": "value lower upper baseline tolerance degraded n coverage",
     "feature": "feature kind type state drifted n min_samples alpha psi psi_null_mean psi_critical threshold ks "
     "ks_upper ks_critical js_divergence p_value p_above_threshold missing_ratio invalid_ratio unseen_ratio "
     "out_of_range_ratio faults distribution history",
@@ -60,6 +75,20 @@ def busy() -> Fleet:
     batch = a_batch(fleet.schema(MODEL), {}, rows=1, time=NOW + 1e6)
     fleet.observe(decoded(batch, rejects=rejects, dropped={"label": 2}), NOW)
     return fleet
+
+
+def answers(rows: int, wrong: int | None = None) -> dict[FeatureKey, Column]:
+    """Predictions and scores, as many 0 as 1; and labels, if it is known how many predictions were wrong."""
+    predicted = [str(row % 2) for row in range(rows)]
+    columns: dict[FeatureKey, Column] = {PREDICTION: predicted, SCORE: np.array([0.25, 0.75] * (rows // 2))}
+    if wrong is not None:
+        columns[LABEL] = ["10"[row % 2] if row < wrong else one for row, one in enumerate(predicted)]
+    return columns
+
+
+def quality(fleet: Fleet) -> dict[str, Any]:
+    (model,) = rendered(fleet)["models"]
+    return model["quality"]
 
 
 def everything(value: Any) -> Iterator[Any]:
@@ -134,6 +163,55 @@ def test_what_is_not_known_is_null_and_never_zero():
         assert (feature["n"], feature["drifted"], feature["distribution"]["current"]) == (0, False, None)
 
 
+def test_quality_is_null_where_nobody_ever_told_what_was_true():
+    fleet = a_fleet(a_reference(answers(2000)))
+    observe(fleet, answers(500))
+    assert quality(fleet) is None
+    observe(fleet, answers(10, wrong=1))
+    assert quality(fleet)["state"] == "insufficient_labels"
+
+
+def test_quality_waits_for_labels_and_is_then_told_from_the_baseline():
+    fleet = a_fleet(a_reference(answers(2000, wrong=100)))
+    observe(fleet, answers(300))
+    bare = quality(fleet)
+    has(bare, "quality")
+    assert (bare["state"], bare["labels"], bare["coverage"], bare["metrics"]) == ("no_labels", 0, 0, {})
+    assert (bare["kind"], bare["positive"], bare["min_labels"]) == ("binary", "1", 200)
+
+    observe(fleet, answers(100, wrong=5))
+    few = quality(fleet)
+    assert (few["state"], few["labels"], few["coverage"], few["metrics"]) == ("insufficient_labels", 100, 0.25, {})
+
+    observe(fleet, answers(400, wrong=20))
+    enough = quality(fleet)
+    assert (enough["state"], enough["labels"], enough["coverage"]) == ("ok", 500, 500 / 800)
+    assert enough["metrics"].keys() == {*QUALITIES, "log_loss", "brier", "ece"}
+    for one in enough["metrics"].values():
+        has(one, "metric")
+        assert one["lower"] <= one["value"] <= one["upper"]
+        assert (one["n"], one["coverage"], one["degraded"]) == (500, 500 / 800, False)
+    accuracy = enough["metrics"]["accuracy"]
+    assert (accuracy["value"], accuracy["baseline"], accuracy["tolerance"]) == (0.95, 0.95, 0.02)
+
+    observe(fleet, answers(400, wrong=100))
+    worse = quality(fleet)
+    assert worse["state"] == "degraded"
+    accuracy = worse["metrics"]["accuracy"]
+    assert (accuracy["value"], accuracy["degraded"]) == (775 / 900, True)
+    assert accuracy["upper"] < accuracy["baseline"] - accuracy["tolerance"]
+    assert worse["metrics"]["brier"]["degraded"], "a loss is worse where it is more"
+
+
+def test_quality_without_a_baseline_is_told_but_not_judged():
+    fleet = a_fleet(a_reference(answers(2000)))
+    observe(fleet, answers(400, wrong=400))
+    found = quality(fleet)
+    assert (found["state"], found["metrics"]["accuracy"]["value"]) == ("ok", 0)
+    for one in found["metrics"].values():
+        assert (one["baseline"], one["tolerance"], one["degraded"]) == (None, None, False)
+
+
 def test_models_without_a_reference_say_why():
     fleet = Fleet([ModelSettings("bare", version="1"), ModelSettings("young", version="1", learn=100)])
     observe(fleet, {}, model="stranger", rows=3)
@@ -146,6 +224,7 @@ def test_models_without_a_reference_say_why():
     assert answer["young"]["learning"] == {"seen": 0, "needed": 100}
     assert [answer[name]["configured"] for name in ("bare", "stranger")] == [True, False]
     assert all(model["features"] == [] and model["reference"] is None for model in answer.values())
+    assert all(model["quality"] is None for model in answer.values())
 
 
 def test_no_fleet_at_all_is_an_answer_too():
