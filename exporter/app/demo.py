@@ -1,9 +1,9 @@
 """`demo`: a healthy model that drifts within two minutes, on real data, through the whole pipeline.
 
-The loan applications, scores and predictions are real (a fifth of NannyML's car loan analysis set, see NOTICE): five
-months like the training data, then five in which applicants' cars and loan lengths differ. They are replayed at 2.5
-million times their pace, over and over. Latencies, failures and the odd unreadable event are made up, because the data
-has none and a monitor without them would be half a demo.
+The loan applications, scores, predictions and repayments are real (a fifth of NannyML's car loan analysis set, see
+NOTICE): five months like the training data, then five in which applicants' cars and loan lengths differ. They are
+replayed at 2.5 million times their pace, over and over. Latencies, failures, the odd unreadable event and which
+repayments nobody tells of are made up, because the data has none and a monitor without them would be half a demo.
 """
 
 import csv
@@ -29,6 +29,8 @@ MODEL, VERSION = "car_loan", "3"
 ROUND_S = 120.0
 WINDOW_S = 30.0
 TICK_S = 1.0
+LABELLED = 0.9
+"""Share of predictions whose truth is told: as in life, not of all."""
 _BEAT_S = 0.1
 
 
@@ -87,9 +89,12 @@ def demo_runtime(round_s: float = ROUND_S) -> Runtime:
 
 
 def demo_events() -> Iterator[bytes]:
-    """One round of native events, with seeded latencies, failures and unreadable ones."""
+    """One round of native events, with seeded latencies, failures, labels left out and unreadable ones."""
     rng = random.Random(2018)  # noqa: S311 - nothing secret
-    with gzip.open(_data("car_loan_events.csv.gz").open("rb"), "rt", encoding="utf-8", newline="") as rows:
+    with (
+        _data("car_loan_events.csv.gz").open("rb") as packed,
+        gzip.open(packed, "rt", encoding="utf-8", newline="") as rows,
+    ):
         for row in csv.DictReader(rows):
             if rng.random() < 0.002:
                 yield b'{"model": "car_loan", "features": {"car_value": 12638.0, '
@@ -101,11 +106,14 @@ def demo_events() -> Iterator[bytes]:
                 "latency_seconds": round(rng.lognormvariate(-3.9, 0.6), 5),
             }
             prediction, score = int(row.pop("y_pred")), float(row.pop("y_pred_proba"))
+            label = int(row.pop("repaid"))
             event["features"] = {name: _value(text) for name, text in row.items()}
             if rng.random() < 0.004:
                 event["error"] = rng.choice(("timeout", "dependency"))
             else:
                 event |= {"prediction": prediction, "score": score}
+                if rng.random() < LABELLED:
+                    event["label"] = label
             yield json.dumps(event).encode()
 
 

@@ -65,6 +65,7 @@ def test_the_demo_drifts_before_ones_eyes(tmp_path, browser: Browser):
         assert tab.evaluate("document.querySelector('#verdict').textContent").startswith("car_loan 3: ")
         assert tab.evaluate("document.querySelector('[data-model]').dataset.version") == "3"
         assert tab.evaluate("document.title").endswith(" drifted) model-health-exporter")
+        assert tab.evaluate(f"{QUALITIES}.length") == 8, "nine in ten predictions have their label"
         assert tab.evaluate("window.survivor") == "still here", "the page was reloaded"
         pictures(tab, tmp_path)
         assert_clean(tab, exporter)
