@@ -138,6 +138,13 @@ def test_quality_is_shown_with_its_bounds_and_a_loss_of_it_stands_out(tmp_path: 
         assert_clean(tab, exporter)
 
 
+def test_before_the_first_event_no_time_is_made_up(tmp_path: Path, tab: Tab):
+    with run(tmp_path, [stories.MODEL_CONFIG], [stories.reference()]) as exporter:
+        tab.open(exporter.url)
+        assert "Window 1h: no events yet" in tab.evaluate("document.querySelector('.facts-line').textContent")
+        assert "1970" not in tab.evaluate("document.body.innerText")
+
+
 def test_no_quality_is_shown_where_no_truth_is_told(watched: Running, tab: Tab):
     tab.open(watched.url)
     tab.until(ANY_DRIFTED)
