@@ -263,7 +263,8 @@ def _edges(score: Floats, bins: int) -> tuple[float, ...]:
     ends = np.flatnonzero(np.diff(of_cell))
     # A bin that ends between two knots is open at the next one.
     after = knots[np.minimum(ends // 2, len(knots) - 1)]
-    return tuple(np.unique(np.where(ends % 2 == 1, after, np.nextafter(after, -np.inf))).tolist())
+    edges = np.unique(np.where(ends % 2 == 1, after, np.nextafter(after, -np.inf)))
+    return tuple(edges[edges >= 0].tolist())  # below 0 there is no score
 
 
 def _class(value: object) -> str | None:

@@ -100,6 +100,13 @@ class TestEdges:
         labels = Outcomes(found).part(np.array(found.counts), "bin_labels")
         assert labels.max() == np.sum(score == 0.5)
 
+    @pytest.mark.parametrize("certain", [0.0, 1.0])
+    def test_no_bin_lies_where_no_score_can(self, certain: float):
+        rng = np.random.default_rng(0)
+        score = np.where(rng.random(10_000) < 0.3, certain, rng.random(10_000))
+        found = task(predicted=["0", "1"] * 5000, actual=["0", "1"] * 5000, score=score)
+        assert Outcomes(found).part(np.array(found.counts), "bin_labels").min() > 0
+
     def test_scores_that_are_no_probabilities_make_no_bins(self):
         found = task(predicted=["0", "1"], actual=["0", "1"], score=np.array([-3.0, 7.0]))
         assert found.edges == ()
