@@ -11,7 +11,7 @@ from exporter.ingest.lanes import Partition
 from tests.app.fakes import FakeSink
 from tests.brokers.topics import Record
 from tests.builders import NOW
-from tests.ingest.kafka_worlds import Memory, Reader, numbered, runs, values
+from tests.ingest.kafka_worlds import WHOLE, Memory, Reader, numbered, runs, values
 
 
 @pytest.fixture
@@ -338,11 +338,12 @@ class TestPlaces:
         assert reader.messages == [b"0", b"2", b"4"]
         assert not reader.sink.troubles
 
+    @pytest.mark.parametrize("share", [WHOLE, None], ids=["static", "group"])
     @runs
-    async def test_of_a_topic_that_is_made_anew_while_it_is_read(self, world: Memory):
+    async def test_of_a_topic_that_is_made_anew_while_it_is_read(self, world: Memory, share: Share | None):
         topic = world.kafka.create()
         world.kafka.produce(topic, numbered(10))
-        async with Reader(world, topic, group="g") as reader:
+        async with Reader(world, topic, group="g", share=share) as reader:
             await reader.has(10)
             await reader.tick()
             await reader.until(lambda: world.kafka.committed("g") == {(topic, 0): 10})
@@ -356,23 +357,7 @@ class TestPlaces:
             await reader.until(lambda: world.kafka.committed("g") == {(topic, 0): 3})
         assert reader.messages == values(numbered(13))[0]
         assert len(reader.troubles("expired")) == 1
-        assert reader.lost() == 0
-
-    @runs
-    async def test_of_a_topic_that_is_made_anew_count_nothing_twice_in_a_group(self, world: Memory):
-        topic = world.kafka.create()
-        world.kafka.produce(topic, numbered(10))
-        async with Reader(world, topic, share=None, group="g") as reader:
-            await reader.has(10)
-            await reader.tick()
-            await reader.until(lambda: world.kafka.committed("g") == {(topic, 0): 10})
-            world.kafka.delete(topic)
-            await reader.until(lambda: reader.troubles("topic_missing"))
-            world.kafka.create(name=topic)
-            world.kafka.produce(topic, numbered(3, start=10))
-            await reader.has(13)
-            assert reader.redelivered() == 0
-            assert len(reader.troubles("expired")) == 1
+        assert (reader.lost(), reader.redelivered()) == (0, 0)
 
     @runs
     async def test_of_spoilt_records_are_gone_over_and_counted(self, world: Memory):
