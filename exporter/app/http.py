@@ -3,6 +3,7 @@
 Posts of events go around the routing and its layers of error handling, which took a third of a request with one event.
 """
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -23,7 +24,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from exporter.app.rendering import Body
 from exporter.app.runtime import Runtime
 from exporter.export.exposition import OPENMETRICS_TYPE, TEXT_TYPE, wants_openmetrics
+from exporter.export.panes import panes
 from exporter.ingest.http import HttpSource
+from exporter.ingest.tables import number_or_text
+from exporter.ingest.timestamps import epoch_s
 from exporter.monitor.reference import encode
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -57,6 +61,15 @@ def build_app(runtime: Runtime, source: HttpSource | None, access: Access) -> AS
     async def models(request: Request) -> Response:
         return _served(request, runtime.rendered.status, _JSON)
 
+    async def archived(request: Request) -> Response:
+        since = request.query_params.get("since", "0")
+        moment = epoch_s(number_or_text(since))
+        if moment is None:
+            return _problem(400, "since: RFC 3339 or epoch seconds expected")
+        views = runtime.fleet.archived(moment)
+        body = await asyncio.to_thread(lambda: msgspec.json.encode(panes(views)))  # a day of many features is megabytes
+        return Response(body, headers={"cache-control": "no-store"}, media_type=_JSON)
+
     async def index(_: Request) -> Response:
         headers = {"content-security-policy": policy, "cache-control": "no-cache"}
         return Response(page, media_type="text/html", headers=headers)
@@ -84,6 +97,7 @@ def build_app(runtime: Runtime, source: HttpSource | None, access: Access) -> AS
             Route("/metrics", readable(metrics)),
             Route("/api/v1/models", readable(models)),
             Route("/api/v1/references/{id}", readable(reference)),
+            Route("/api/v1/panes", readable(archived)),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
         ]

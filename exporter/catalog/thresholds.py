@@ -67,6 +67,10 @@ IDLE_PARTITION_S = Default(
     "s",
     "A partition without a message for this long no longer holds the window back.",
 )
+ARCHIVE_SPAN_S = Default(
+    "archive_span", 60, "s", "Sealed panes are kept by the minute or longer: canaries are judged once a minute."
+)
+ARCHIVE_S = Default("archive", 86_400, "s", "Sealed panes are kept for a day: a rollout is over by then.")
 BINS = Default(
     "bins",
     10,

@@ -14,6 +14,7 @@ import numpy as np
 
 from exporter.catalog import thresholds
 from exporter.monitor.accuracy import AccuracyTracker
+from exporter.monitor.archive import ArchiveView
 from exporter.monitor.drift import DriftTracker
 from exporter.monitor.events import Batch, Decoded, Schema
 from exporter.monitor.feed import SourceFeed
@@ -197,6 +198,8 @@ class Fleet:
             if reference is not None and version.reference is not None and reference.id == version.reference.id:
                 # Same counters, but the columns of a batch may have moved.
                 drift, accuracy = _moved(version.drift, drift), _moved(version.accuracy, accuracy)
+            else:
+                version.archive = state.archive(version.traffic, drift)
             version.drift, version.accuracy = drift, accuracy
             version.reference = reference
             version.buffer = None
@@ -227,12 +230,35 @@ class Fleet:
             model.watermarks.hold(waiting, now)
             model.watermarks.tick(now)
         self._flush()
+        for model in self._models.values():
+            for state in model.versions.values() if model.settings.configured else ():
+                state.seal(model.watermarks.end)
         self._forget_idle(now)
         return Snapshot(
             now=now,
             models=tuple(view for model in self._models.values() for view in self._views(model, now)),
             feeds={source: feed.copy() for source, feed in self._feeds.items()},
             series_limit=self._series_limit,
+        )
+
+    def archived(self, since: float) -> tuple[ArchiveView, ...]:
+        """The sealed spans of every version that have ended after `since` (epoch seconds)."""
+        return tuple(
+            ArchiveView(
+                model=model.settings.name,
+                version=state.version,
+                reference=None if state.reference is None else state.reference.id,
+                traffic=state.traffic.tracker,
+                drift=None if state.drift is None else state.drift.tracker,
+                span_s=state.archive.span_s,
+                spans={
+                    span: counts
+                    for span, counts in state.archive.spans.items()
+                    if (span + 1) * state.archive.span_s > since
+                },
+            )
+            for model in self._models.values()
+            for state in model.versions.values()
         )
 
     def _views(self, model: ModelState, now: float) -> Iterator[ModelView]:

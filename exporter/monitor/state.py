@@ -22,7 +22,7 @@ from exporter.monitor.events import FeatureKey, FeatureKind
 from exporter.monitor.panes import OUTSIDE, Window
 from exporter.monitor.reference import BadReference, Reference
 
-VERSION = 3
+VERSION = 4
 
 LIFETIME = "lifetime"
 """The piece of a concern that is no pane."""
@@ -32,7 +32,7 @@ BLOCK_ROWS = 256
 
 Piece: TypeAlias = int | str
 Place: TypeAlias = tuple[str, str, str]
-"""A concern (traffic, drift, accuracy, learner, reference), a model, and a version (or the id of a reference)."""
+"""A concern (traffic, drift, accuracy, archive, learner, reference), a model, and a version or id of a reference."""
 
 Plain: TypeAlias = bool | int | float | str | list[str] | None
 """A value to learn from. A list is what no number or short text can be: empty, or an integer beyond 64 bits in hex."""
@@ -60,6 +60,14 @@ class CountedEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
     panes: tuple[int, ...]
 
 
+class ArchiveEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The spans that are kept, each of so many counts, and the last pane that is sealed."""
+
+    width: _Count
+    sealed: int
+    spans: tuple[int, ...]
+
+
 class VersionEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A version of a model; `learned` is how many rows a learner has seen, None without one."""
 
@@ -71,6 +79,7 @@ class VersionEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
     traffic: CountedEntry
     drift: CountedEntry | None
     accuracy: CountedEntry | None
+    archive: ArchiveEntry
     learned: _Count | None
 
 
@@ -214,7 +223,7 @@ _HEX_CHARACTERS = 1000  # an integer of 4,000 bits, more than any codec lets thr
 
 @dataclass(frozen=True, slots=True)
 class Vectors:
-    """Counts of one tracker, as narrow as they were written."""
+    """Counts of one tracker, as narrow as they were written; of an archive there are spans alone."""
 
     lifetime: NDArray[Any]
     panes: Mapping[int, NDArray[Any]]
@@ -260,6 +269,12 @@ def read(written: Mapping[str, bytes], cells: Mapping[str, type[np.integer[Any]]
                     _unpack(take(place, LIFETIME), counted.width, _INT64),
                     {pane: _unpack(take(place, pane), counted.width, most) for pane in counted.panes},
                 )
+            place = ("archive", name, version)
+            archive = entry.archive
+            if len(set(archive.spans)) != len(archive.spans) or len(archive.spans) > len(left):
+                raise BadState(f"spans of {name} {version} are missing, or there twice")
+            kept = {span: _unpack(take(place, span), archive.width, _INT64) for span in archive.spans}
+            vectors[place] = Vectors(np.zeros(0, np.int64), kept)
             if entry.learned is not None:
                 place = ("learner", name, version)
                 count = -(-entry.learned // BLOCK_ROWS)

@@ -9,6 +9,7 @@ import numpy as np
 
 from exporter.catalog import thresholds
 from exporter.monitor.accuracy import AccuracyTracker
+from exporter.monitor.archive import Archive
 from exporter.monitor.buffer import Buffer
 from exporter.monitor.drift import DriftTracker
 from exporter.monitor.events import Batch, Rows, Schema
@@ -98,6 +99,7 @@ class VersionState:
     traffic: Counted[TrafficTracker]
     drift: Counted[DriftTracker] | None
     accuracy: Counted[AccuracyTracker] | None
+    archive: Archive
     reference: Reference | None
     learner: Learner | None
     first_seen: float
@@ -131,6 +133,19 @@ class VersionState:
                 for counted in self.counted:
                     counted.add(rows, panes)
 
+    def seal(self, end: int) -> None:
+        """Let the archive have what is sealed while the window ends at pane `end`; no row may wait."""
+        self.archive.seal(end, self.traffic.ring.panes, self._sealed)
+
+    def _sealed(self, pane: int) -> Counts:
+        """Traffic, and bins of each feature."""
+        traffic = self.traffic.ring.counts(pane).astype(np.int64)
+        if self.drift is None:
+            return traffic
+        ring, tracker = self.drift.ring, self.drift.tracker
+        cells = ring.counts(pane) if pane in ring.panes else np.zeros(tracker.width, np.int64)
+        return np.concatenate((traffic, tracker.bin_counts(cells)))
+
     def merge(self, other: "VersionState") -> None:
         """Add what another process counted of the same version against the same reference."""
         self.last_seen = max(self.last_seen, other.last_seen)
@@ -138,6 +153,7 @@ class VersionState:
             self.last_prediction = max(other.last_prediction, self.last_prediction or other.last_prediction)
         for ours, theirs in zip(self.counted, other.counted, strict=True):
             ours.merge(theirs)
+        self.archive.merge(other.archive)
 
     def entry(self) -> VersionEntry:
         """Everything light."""
@@ -150,6 +166,7 @@ class VersionState:
             traffic=self.traffic.entry(),
             drift=None if self.drift is None else self.drift.entry(),
             accuracy=None if self.accuracy is None else self.accuracy.entry(),
+            archive=self.archive.entry(),
             learned=None if self.learner is None else self.learner.seen,
         )
 
@@ -162,11 +179,13 @@ class VersionState:
         self.last_prediction = entry.last_prediction
         if entry.reasons == self.traffic.tracker.reasons:
             self.traffic.load(saved.vectors["traffic", name, self.version], end)
+        same = entry.reference == (None if self.reference is None else self.reference.id)
         for concern, counted in (("drift", self.drift), ("accuracy", self.accuracy)):
             vectors = saved.vectors.get((concern, name, self.version))
-            same = self.reference is not None and entry.reference == self.reference.id
             if counted is not None and vectors is not None and same:
                 counted.load(vectors, end)
+        if same and end is not None and entry.reasons == self.traffic.tracker.reasons:
+            self.archive.load(entry.archive, saved.vectors["archive", name, self.version])
         if self.learner is not None and entry.learned is not None:
             self.learner.load(entry.learned, saved.blocks["learner", name, self.version])
 
@@ -223,10 +242,13 @@ class ModelState:
         window = self.settings.window
         reference = self.reference_for(version)
         learns = reference is None and self.settings.learn is not None
+        traffic = Counted(TrafficTracker(self.settings, version), window)
+        drift = None if reference is None else self.drift(reference, version)
         return VersionState(
             version=version,
-            traffic=Counted(TrafficTracker(self.settings, version), window),
-            drift=None if reference is None else self.drift(reference, version),
+            traffic=traffic,
+            drift=drift,
+            archive=self.archive(traffic, drift),
             accuracy=None if reference is None else self.accuracy(reference, version),
             reference=reference,
             learner=Learner(self.settings, version) if learns else None,
@@ -246,6 +268,10 @@ class ModelState:
         if reference.task is None:
             return None
         return Counted(AccuracyTracker(reference.task, self.schema, self.settings, version), self.settings.window)
+
+    def archive(self, traffic: Counted[TrafficTracker], drift: Counted[DriftTracker] | None) -> Archive:
+        """An empty archive of these counters."""
+        return Archive(self.settings.window, traffic.tracker.width + (0 if drift is None else len(drift.tracker.bins)))
 
     def use(self, references: Sequence[Reference]) -> None:
         """Compare with these references from now on. Raises BadReference if they disagree; then nothing has changed."""
@@ -280,6 +306,7 @@ class ModelState:
             yield ("reference", name, one.reference.id), one
         for version, state in self.versions.items():
             yield ("traffic", name, version), state.traffic
+            yield ("archive", name, version), state.archive
             if state.drift is not None:
                 yield ("drift", name, version), state.drift
             if state.accuracy is not None:

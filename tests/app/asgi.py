@@ -37,6 +37,7 @@ async def ask(
     **headers: str,
 ) -> Answered:
     """One request; header names are written with underscores."""
+    path, _, query = path.partition("?")
     blocks = [body] if isinstance(body, bytes) else list(body)
     incoming = [
         {"type": "http.request", "body": block, "more_body": place + 1 < len(blocks)}
@@ -60,7 +61,7 @@ async def ask(
         "path": path,
         "raw_path": path.encode(),
         "root_path": "",
-        "query_string": b"",
+        "query_string": query.encode(),
         "headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()],
         "client": None if client is None else (client, 1234),
         "server": ("testserver", 80),

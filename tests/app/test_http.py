@@ -94,6 +94,19 @@ class TestEndpoints:
         assert get("/api/v1/references/000000000000").status == 404
         assert get("/api/v1/references/../../etc/passwd").status == 404
 
+    @pytest.mark.parametrize("since", ["", "?since=1800000000", "?since=2026-11-23T08:15:00Z"])
+    def test_sealed_panes_are_told_from_any_moment_on(self, since: str):
+        answer = get(f"/api/v1/panes{since}")
+        assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
+        (version,) = json.loads(answer.body)["versions"]
+        assert (version["model"], version["seconds"], version["panes"]) == (MODEL, 60, [])
+
+    @pytest.mark.parametrize("since", ["yesterday", "", "-1", "1e999"])
+    def test_a_moment_that_is_none_is_refused(self, since: str):
+        answer = get(f"/api/v1/panes?since={since}")
+        assert answer.status == 400
+        assert json.loads(answer.body) == {"error": "since: RFC 3339 or epoch seconds expected"}
+
     def test_health_and_readiness(self):
         assert (get("/healthz").status, get("/healthz").body) == (200, b"ok\n")
         assert (get("/readyz").status, get("/readyz").body) == (200, b"ok\n")
@@ -204,7 +217,7 @@ def bearers(token: str) -> list[str]:
 
 
 class TestAccess:
-    @pytest.mark.parametrize("path", ["/", "/metrics", "/api/v1/models", "/api/v1/references/x"])
+    @pytest.mark.parametrize("path", ["/", "/metrics", "/api/v1/models", "/api/v1/references/x", "/api/v1/panes"])
     def test_reading_needs_the_token_for_reading(self, path: str):
         async def asking(app: ASGIApp) -> None:
             for refused in (*NOBODY, *NEARLY, *bearers(WRITE)):

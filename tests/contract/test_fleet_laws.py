@@ -239,6 +239,13 @@ def account(snapshot: Snapshot) -> dict[Any, Any]:
     return counts
 
 
+def archived(fleet: Fleet) -> dict[Any, Any]:
+    return {
+        (view.model, view.version): {span: counts.tolist() for span, counts in view.spans.items()}
+        for view in fleet.archived(0)
+    }
+
+
 # ---- laws ------------------------------------------------------------------------------------------------------------
 
 
@@ -264,6 +271,7 @@ def test_a_stream_spread_over_processes_by_partition_and_merged_is_one_process(s
 
     assert account(first.tick(now)) == account(one.tick(now))
     assert exposed(first.tick(now)) == exposed(one.tick(now))
+    assert archived(first) == archived(one)
 
 
 @given(streams)
@@ -367,7 +375,7 @@ def test_changes_add_up_over_a_long_life_too(seed: int):
             assert life.kept == life.fleet.dump()
             gone.update(json.loads(key)[0] for key in before - life.kept.keys())
 
-    assert gone.keys() == {"traffic", "drift", "accuracy", "learner"}
+    assert gone.keys() == {"traffic", "drift", "accuracy", "archive", "learner"}
     assert any("reference" in key for key in life.kept)
 
 

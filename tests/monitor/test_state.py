@@ -46,6 +46,9 @@ def lived() -> Fleet:
     observe(fleet, columns_of(100), partition="a")
     observe(fleet, columns_of(100), partition="b", time=NOW + 60)
     observe(fleet, rows=300, model="learning", raw=[{X: 1.0, COLOUR: "red"}] * 300)
+    for partition in "ab":
+        observe(fleet, columns_of(1), partition=partition, time=NOW + 180)
+    fleet.tick(NOW + 180)
     fleet.adopt("learned", [a_reference({X: np.arange(9.0)}, model="learned")])
     observe(fleet, {X: [1.0]}, model="learned")
     return fleet
@@ -96,7 +99,7 @@ MALFORMED = {
     "no length of a pane": (edited([*MODELS, MODEL, 0], 0.0), "cannot be read"),
     "a window that ends nowhere": (edited([*MODELS, MODEL, 2], 2**62), "window ends"),
     "a pane outside": (edited([*VERSION_1, 5, 1], [PANE - 60]), "outside of its window"),
-    "a pane ahead": (edited([*VERSION_1, 5, 1], [PANE + 62]), "outside of its window"),
+    "a pane ahead": (edited([*VERSION_1, 5, 1], [PANE + 65]), "outside of its window"),
     "a pane twice": (edited([*VERSION_1, 5, 1], [PANE, PANE]), "there twice"),
     "a lost vector": (without(traffic), "is missing"),
     "a lost pane": (without(the("drift", str(PANE + 1))), "is missing"),
@@ -113,13 +116,16 @@ MALFORMED = {
         "count is too large",
     ),
     "an entry too many": (ENTRIES | {'["drift","x","1",7]': b""}, r"1 entries too many, \[\"drift\",\"x\""),
+    "a span twice": (edited([*VERSION_1, 8, 2], [1, 1]), "or there twice"),
+    "a lost span": (without(the("archive", MODEL, f",{PANE}]")), "is missing"),
+    "more spans than entries": (edited([*VERSION_1, 8, 2], list(range(1000))), "spans of car_loan 1 are missing"),
     "a lost reference": (without(the("reference")), "is missing"),
     "a reference with a flaw": (ENTRIES | {the("reference"): DOCUMENT.replace(b'"rows": 9', b'"rows": 8')}, "damaged"),
     "another reference": (ENTRIES | {the("reference"): other_reference}, "not those that were learned"),
     "no reference at all": (ENTRIES | {the("reference"): b"\xff"}, "not a reference"),
     "lost rows": (without(the('"learner"', "1]")), "is missing"),
-    "rows without number": (edited([*MODELS, "learning", 5, "1", 8], 2**62), "rows of learning 1 are missing"),
-    "more rows than were seen": (edited([*MODELS, "learning", 5, "1", 8], BLOCK_ROWS + 1), "more rows or features"),
+    "rows without number": (edited([*MODELS, "learning", 5, "1", 9], 2**62), "rows of learning 1 are missing"),
+    "more rows than were seen": (edited([*MODELS, "learning", 5, "1", 9], BLOCK_ROWS + 1), "more rows or features"),
     "no rows": (ENTRIES | {the('"learner"', "0]"): b"\xc1"}, "rows cannot be read"),
     "rows of no feature": (ENTRIES | {the('"learner"', "0]"): msgspec.msgpack.encode([("x", "x", [])])}, "be read"),
     "a feature twice": (
@@ -149,5 +155,5 @@ def test_a_state_is_read_whole_whatever_the_settings():
 
     fleet = a_fleet(learn=100)  # neither of the others, and no reference
     fleet.load(ENTRIES)
-    assert values_of(fleet.tick(NOW), metrics.PREDICTIONS, version="1")[MODEL,] == 200
+    assert values_of(fleet.tick(NOW), metrics.PREDICTIONS, version="1")[MODEL,] == 202
     assert view(fleet.tick(NOW)).reference is None
