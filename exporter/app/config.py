@@ -23,7 +23,7 @@ from exporter.ingest.tables import FORMATS, Format
 from exporter.monitor.accuracy import LOSSES, QUALITIES
 from exporter.monitor.events import ErrorReasons
 from exporter.monitor.panes import sliding_window
-from exporter.monitor.settings import ModelSettings
+from exporter.monitor.settings import Budget, ModelSettings
 
 PORT = 9878
 
@@ -54,10 +54,17 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """What counts as drift of a model."""
 
     psi: Annotated[float, Meta(gt=0)] = thresholds.PSI_THRESHOLD.value
-    alpha: Ratio = thresholds.ALPHA.value
+    alpha: Ratio | None = None
     drifted_features_ratio: Annotated[float, Meta(gt=0, le=1)] = thresholds.DRIFTED_FEATURES_RATIO.value
     quality: dict[str, Annotated[float, Meta(gt=0)]] = {}
     features: dict[str, FeatureThresholds] = {}
+
+
+class BudgetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """False pages that a model may cause in a period; sets the level of its tests."""
+
+    pages: Annotated[float, Meta(gt=0)] = thresholds.BUDGET_PAGES.value
+    per: Duration = f"{thresholds.BUDGET_PER_S.value / 86400:g}d"
 
 
 class LabelsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -77,6 +84,7 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     window: Duration = "1h"
     min_samples: Positive = thresholds.MIN_SAMPLES.count
     thresholds: Thresholds = Thresholds()
+    budget: BudgetConfig | None = None
     labels: LabelsConfig = LabelsConfig()
     latency_objective: dict[str, Duration] = {}
     error_reasons: list[Name] = []
@@ -230,12 +238,14 @@ def parse(text: str, name: str, environment: Mapping[str, str]) -> Config:
 
 def model_settings(model: ModelConfig) -> ModelSettings:
     """The settings of a checked model."""
+    budget = model.budget or BudgetConfig()
     return ModelSettings(
         name=model.name,
         version=model.version,
         window=sliding_window(seconds(model.window), model.window),
         min_samples=model.min_samples,
         alpha=model.thresholds.alpha,
+        budget=Budget(budget.pages, seconds(budget.per)),
         psi_threshold=model.thresholds.psi,
         feature_psi_thresholds={name: one.psi for name, one in model.thresholds.features.items()},
         drifted_features_ratio=model.thresholds.drifted_features_ratio,
@@ -295,6 +305,8 @@ def _check(config: Config) -> None:
         if window_s < 1 or window_s > _LONGEST_WINDOW_S:
             limit = "at least 1s" if window_s < 1 else "at most 366d"
             raise _Wrong(f"{key}.window: {limit} expected, found {model.window!r}")
+        if model.budget is not None:
+            _check_budget(model, window_s, f"{key}.budget")
         if model.max_age is not None:
             _duration(model.max_age, f"{key}.max_age")
         for quantile, limit in model.latency_objective.items():
@@ -317,6 +329,13 @@ def _check(config: Config) -> None:
             raise _Wrong(f"{key}.model: one of the configured models expected, found {source.model!r}")
     if sum(isinstance(source, HttpConfig) for source in config.sources) > 1:
         raise _Wrong("sources: one of type http at most")
+
+
+def _check_budget(model: ModelConfig, window_s: float, key: str) -> None:
+    if model.thresholds.alpha is not None:
+        raise _Wrong(f"{key}: thresholds.alpha sets the level of each test; remove one of the two")
+    if model.budget is not None and _duration(model.budget.per, f"{key}.per") < window_s:
+        raise _Wrong(f"{key}.per: at least the window, {model.window}, expected, found {model.budget.per!r}")
 
 
 def _check_names(given: Iterable[str], known: Collection[str], key: str) -> None:
@@ -393,7 +412,7 @@ def _readable(error: msgspec.ValidationError) -> str:
 
 
 def _all_keys() -> list[str]:
-    of_config = (Config, StateConfig, Auth, ModelConfig, Thresholds, FeatureThresholds)
+    of_config = (Config, StateConfig, Auth, ModelConfig, Thresholds, FeatureThresholds, BudgetConfig, LabelsConfig)
     sections = (*of_config, HttpConfig, FileConfig, KafkaConfig, TlsConfig, SaslConfig, ShareConfig)
     return sorted({name for section in sections for name in section.__struct_fields__})
 

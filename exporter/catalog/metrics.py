@@ -76,7 +76,7 @@ REFERENCE_SAMPLES = Metric("ml_feature_reference_samples", "gauge", "Reference v
 REFERENCE_CHI2_CRITICAL = Metric(
     "ml_feature_reference_chi2_critical",
     "gauge",
-    "Chi-square quantile that PSI / (1/n + 1/m) must pass to be significant.",
+    "Chi-square quantile at ml_drift_alpha, stretched by the calibration, that PSI / (1/n + 1/m) must pass.",
     _REFERENCED,
 )
 
@@ -85,7 +85,7 @@ PSI_NULL_MEAN = Metric(
     "ml_feature_psi_null_mean", "gauge", "PSI expected by chance alone at this sample size.", _WINDOWED
 )
 PSI_CRITICAL = Metric(
-    "ml_feature_psi_critical", "gauge", "PSI that chance alone passes only at the configured alpha.", _WINDOWED
+    "ml_feature_psi_critical", "gauge", "PSI that chance alone passes only at the level ml_drift_alpha.", _WINDOWED
 )
 KS = Metric(
     "ml_feature_ks", "gauge", "Kolmogorov-Smirnov distance at the knots: a lower bound of the exact one.", _WINDOWED
@@ -94,7 +94,7 @@ KS_UPPER = Metric("ml_feature_ks_upper", "gauge", "Upper bound of the exact Kolm
 KS_CRITICAL = Metric(
     "ml_feature_ks_critical",
     "gauge",
-    "Kolmogorov-Smirnov distance that chance alone passes only at the configured alpha.",
+    "Kolmogorov-Smirnov distance that chance alone passes only at the level ml_drift_alpha, if rows are independent.",
     _WINDOWED,
 )
 JS_DIVERGENCE = Metric(
@@ -104,7 +104,10 @@ JS_DIVERGENCE = Metric(
     _WINDOWED,
 )
 DRIFT_PVALUE = Metric(
-    "ml_feature_drift_pvalue", "gauge", "P-value of no change at all: Pearson chi-square on the live bins.", _WINDOWED
+    "ml_feature_drift_pvalue",
+    "gauge",
+    "P-value of no change at all: calibrated Pearson chi-square on the live bins.",
+    _WINDOWED,
 )
 DRIFTED = Metric(
     "ml_feature_drifted",
@@ -112,11 +115,20 @@ DRIFTED = Metric(
     "1 if samples >= min_samples and PSI > threshold and PSI > critical value, else 0; absent without a verdict.",
     _WINDOWED,
 )
+DRIFT_PAGING = Metric(
+    "ml_feature_drift_paging",
+    "gauge",
+    "1 if the feature may page alone, 0 if its calibration is extrapolated: from none, or blocks below the window.",
+    _WINDOWED,
+)
 WINDOW_SAMPLES = Metric("ml_feature_window_samples", "gauge", "Values in live bins in the window.", _WINDOWED)
 FEATURE_STATE = Metric("ml_feature_state", "gauge", "1 for the state the feature is in.", (*_FEATURE, STATE))
 FEATURES_DRIFTED = Metric("ml_features_drifted", "gauge", "Features that are drifted.", (*_BASE, WINDOW))
 FEATURES_EVALUATED = Metric("ml_features_evaluated", "gauge", "Features that have a verdict.", (*_BASE, WINDOW))
 DRIFT_THRESHOLD = Metric("ml_feature_drift_threshold", "gauge", "PSI that counts as an effect.", _FEATURE)
+DRIFT_ALPHA = Metric(
+    "ml_drift_alpha", "gauge", "Level of each feature's test: as configured, or what the budget leaves to it.", _BASE
+)
 DRIFT_MIN_SAMPLES = Metric("ml_drift_min_samples", "gauge", "Samples needed for a verdict.", _BASE)
 DRIFTED_FEATURES_THRESHOLD = Metric(
     "ml_drifted_features_threshold_ratio",

@@ -28,8 +28,47 @@ ALPHA = Default(
     "alpha",
     0.001,
     "",
-    "Chance that an unchanged feature passes its critical value in one window; with the effect threshold beside it, "
-    "false drift at 500 samples and more is rarer still.",
+    "Level of `replay`, which looks once at a window that is over and pages nobody; a running exporter derives its own "
+    "from the budget.",
+)
+BUDGET_PAGES = Default(
+    "budget_pages", 1, "pages", "False pages a model may cause in the period: more, and people learn to ignore them."
+)
+BUDGET_PER_S = Default(
+    "budget_per", 90 * 86400, "s", "A quarter: about as long as a model lives between two trainings."
+)
+LOOSEST_ALPHA = Default(
+    "loosest_alpha", 0.05, "", "However generous the budget: above this a critical value is no evidence."
+)
+FALSE_DISCOVERY_RATIO = Default(
+    "false_discovery_ratio",
+    0.05,
+    "ratio",
+    "Share of unchanged features to expect in the list of those to look at first, of which one in twenty harms nobody.",
+)
+CALIBRATION_BLOCKS = Default(
+    "calibration_blocks",
+    20,
+    "blocks",
+    "Blocks of the reference whose PSI tell how much dependent rows vary; from fewer the variance is known to a half.",
+)
+CALIBRATION_ROWS = Default(
+    "calibration_rows",
+    100,
+    "rows",
+    "The smallest block: ten values a decile, so that the chi-square law holds for rows without dependence.",
+)
+CALIBRATION_ALPHA = Default(
+    "calibration_alpha",
+    0.05,
+    "",
+    "Level at which blocks must vary more than those of independent rows to count as dependent; if in doubt they do.",
+)
+CALIBRATION_STEP_ROWS = Default(
+    "calibration_step",
+    250,
+    "rows",
+    "Blocks are this long, twice, four times, ...: dependence that a factor of two in length changes much is rare.",
 )
 MIN_SAMPLES = Default(
     "min_samples",

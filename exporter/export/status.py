@@ -76,6 +76,9 @@ def feature_scores(view: ModelView, readout: DriftReadout, place: int) -> dict[s
         "p_value": float(readout.p_value[place]),
         "p_above_threshold": float(readout.p_above_threshold[place]),
         "drifted": view.drifted[place],
+        "listed": view.listed[place],
+        "alpha": readout.tracker.alpha,
+        "extrapolated": bool(readout.extrapolated[place]),
         "missing_ratio": ratios["missing"],
         "invalid_ratio": ratios["wrong_type"] + ratios["non_finite"],
         "out_of_range_ratio": ratios["out_of_range"],
@@ -199,7 +202,6 @@ def _features(view: ModelView, readout: DriftReadout, points: Sequence[Point]) -
             **feature_scores(view, readout, place),
             "type": "numeric" if isinstance(plan.feature, Numeric) else "categorical",
             "min_samples": view.settings.min_samples,
-            "alpha": view.settings.alpha,
             "faults": [
                 {
                     "reason": fault.reason,

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from exporter.catalog import metrics, thresholds
 from exporter.catalog.metric import Metric, Sample, Series
+from exporter.monitor import calibration
+from exporter.monitor.calibration import Calibrations
 from exporter.monitor.events import NO_ERROR, Rows, Schema
 from exporter.monitor.plan import FAULTS, Bin, FeaturePlan, plan_feature, sum_by
 from exporter.monitor.reference import Numeric, Reference
@@ -150,6 +152,26 @@ class DriftTracker:
         return np.array([plan.threshold for plan in self.features])
 
     @cached_property
+    def alpha(self) -> float:
+        """The level of each feature's test: as set, or what the budget leaves to it."""
+        return self.settings.level(int(np.sum(self.live_bins > 1)))
+
+    @cached_property
+    def calibrations(self) -> Calibrations:
+        """How much more PSI varies than for independent rows."""
+        return calibration.table([plan.feature.calibration for plan in self.features])
+
+    @cached_property
+    def freedom(self) -> Floats:
+        """Degrees of freedom of PSI [features, block sizes]."""
+        return (self.live_bins[:, None] - 1.0) * self.calibrations.freedom_ratio
+
+    @cached_property
+    def chi2_critical(self) -> Floats:
+        """What PSI / (1/n + 1/m) passes without drift with probability `alpha` [features, block sizes]."""
+        return self.calibrations.g * significance.chi2_critical(self.alpha, self.freedom)
+
+    @cached_property
     def numeric(self) -> Counts:
         """Indices of the numeric features."""
         return np.flatnonzero([isinstance(plan.feature, Numeric) for plan in self.features])
@@ -253,13 +275,17 @@ class DriftReadout:
     """Scores of one window, an element a feature in `tracker.features`; NaN where there is too little data.
 
     `n` counts values in live bins. `drifted` follows the one definition: n >= min_samples and PSI above both the
-    threshold and its critical value.
+    threshold and its critical value. `extrapolated` features are calibrated from blocks smaller than the window, and
+    must not page alone. `listed` are those to name when something has drifted: the effect is above the threshold, and
+    among them at most a share (thresholds.FALSE_DISCOVERY_RATIO) is expected not to have changed at all.
     """
 
     tracker: DriftTracker
     counts: Counts
     n: Counts
     enough: NDArray[np.bool_]
+    block: Counts  # which of the tracker's calibrations applies
+    extrapolated: NDArray[np.bool_]
     psi: Floats
     psi_null_mean: Floats
     psi_critical: Floats
@@ -270,6 +296,12 @@ class DriftReadout:
     ks_upper: Floats
     ks_critical: Floats
     drifted: NDArray[np.bool_]
+    listed: NDArray[np.bool_]
+
+    @property
+    def chi2_critical(self) -> Floats:
+        """What PSI / (1/n + 1/m) must pass to be significant."""
+        return _at(self.tracker.chi2_critical, self.block)
 
     @cached_property
     def bin_counts(self) -> Counts:
@@ -315,10 +347,15 @@ def read(tracker: DriftTracker, counts: Counts) -> DriftReadout:
     starts = tracker.live_starts
     n = np.add.reduceat(current, starts)
     enough = n >= max(settings.min_samples, 1)
-    c = np.where(enough, significance.psi_scale(tracker.reference_n, n), np.nan)
+    scale = np.where(enough, significance.psi_scale(tracker.reference_n, n), np.nan)
+    block = tracker.calibrations.place(n)
+    g, freedom = _at(tracker.calibrations.g, block), _at(tracker.freedom, block)
+    freedom_ratio = _at(tracker.calibrations.freedom_ratio, block)
     share, reference = distances.smoothed(current, starts), tracker.live_reference_share
     psi = np.where(enough & (tracker.live_bins > 1), distances.psi(reference, share, starts), np.nan)
-    critical = significance.psi_critical(c, settings.alpha, tracker.live_bins)
+    critical = scale * _at(tracker.chi2_critical, block)
+    pearson = significance.pearson_p(tracker.live_reference, current, starts, g, freedom_ratio)
+    p_value = np.where(np.isnan(psi), np.nan, pearson)
     ks, ks_upper, ks_critical = (np.full(len(n), np.nan) for _ in range(3))
     numeric = tracker.numeric
     if len(numeric):
@@ -328,25 +365,36 @@ def read(tracker: DriftTracker, counts: Counts) -> DriftReadout:
         lower, upper = distances.ks(tracker.reference_cdf, cells, tracker.cell_starts)
         ks[numeric], ks_upper[numeric] = lower * known, upper * known
         reference_values = np.add.reduceat(tracker.reference_cells, tracker.cell_starts)
-        ks_critical[numeric] = significance.ks_critical(reference_values, values, settings.alpha) * known
+        ks_critical[numeric] = significance.ks_critical(reference_values, values, tracker.alpha) * known
     with np.errstate(invalid="ignore"):
-        drifted = enough & (psi > tracker.thresholds) & (psi > critical)
+        effect = enough & (psi > tracker.thresholds)
+        drifted = effect & (psi > critical)
+    # A feature without an effect stays one of the hypotheses: leaving it out would make the others look fewer.
+    suspected = np.where(effect | np.isnan(p_value), p_value, 1.0)
     return DriftReadout(
         tracker=tracker,
         counts=counts,
         n=n,
         enough=enough,
+        block=block,
+        extrapolated=tracker.calibrations.extrapolated(n),
         psi=psi,
-        psi_null_mean=significance.psi_null_mean(c, tracker.live_bins),
+        psi_null_mean=significance.psi_null_mean(g * scale, freedom),
         psi_critical=critical,
         js_divergence=np.where(np.isnan(psi), np.nan, distances.js_divergence(reference, share, starts)),
-        p_value=np.where(np.isnan(psi), np.nan, significance.pearson_p(tracker.live_reference, current, starts)),
-        p_above_threshold=significance.p_above(psi, tracker.thresholds, c, tracker.live_bins),
+        p_value=p_value,
+        p_above_threshold=significance.p_above(psi, tracker.thresholds, g * scale, freedom),
         ks=ks,
         ks_upper=ks_upper,
         ks_critical=ks_critical,
         drifted=drifted,
+        listed=significance.discoveries(suspected, thresholds.FALSE_DISCOVERY_RATIO.value),
     )
+
+
+def _at(values: Floats, block: Counts) -> Floats:
+    """The element of each feature [features, block sizes] that its window is judged by."""
+    return values[np.arange(len(block)), block]
 
 
 def _starts(widths: list[int]) -> Counts:

@@ -16,6 +16,8 @@ import msgspec
 import numpy as np
 
 from exporter.catalog import thresholds
+from exporter.monitor import calibration
+from exporter.monitor.calibration import Calibration
 from exporter.monitor.events import (
     LABEL,
     NON_FINITE_NUMBER,
@@ -40,8 +42,13 @@ class BadReference(ValueError):
     """A reference that cannot be built or must not be used; the message says why."""
 
 
-class Numeric(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="numeric"):
-    """A numeric feature: K knots, counts in their 2K + 1 cells, and how many cells each PSI bin takes."""
+class Numeric(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="type", tag="numeric"
+):
+    """A numeric feature: K knots, counts in their 2K + 1 cells, and how many cells each PSI bin takes.
+
+    Without a calibration it has no such key, here as with categories: the id of a document does not know of it.
+    """
 
     name: str
     kind: FeatureKind
@@ -51,6 +58,7 @@ class Numeric(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
     missing: int
     wrong_type: int
     non_finite: int
+    calibration: tuple[Calibration, ...] = ()
 
     @property
     def values(self) -> int:
@@ -58,7 +66,9 @@ class Numeric(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field
         return sum(self.cells)
 
 
-class Categorical(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="categorical"):
+class Categorical(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="type", tag="categorical"
+):
     """A categorical feature: its frequent categories with counts, and the names (not counts) of the others.
 
     `others_complete` is false when there were too many names to keep: an unknown value then counts as `other`.
@@ -75,6 +85,7 @@ class Categorical(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_f
     singletons: int
     missing: int
     wrong_type: int
+    calibration: tuple[Calibration, ...] = ()
 
     @property
     def values(self) -> int:
@@ -140,7 +151,8 @@ def build(
 ) -> Reference:
     """Build a reference from columns of equal length, in the order given; labels, if there are any, are no feature.
 
-    Raises BadReference when there is nothing to build from; the message names the feature.
+    Rows are to be in the order of time: the calibration is fitted to it, and nothing else depends on it. Raises
+    BadReference when there is nothing to build from; the message names the feature.
     """
     resolution = resolution or Resolution()
     if not columns.keys() - {LABEL}:
@@ -260,6 +272,10 @@ def _numeric(name: FeatureKey, column: Floats, resolution: Resolution) -> Numeri
     knots = choose_knots(finite, resolution.knots)
     cells = cell_counts(finite, knots)
     bins = choose_bins(cells, resolution.bins, resolution.discrete_values)
+    invalid, missing = int(bins[-1]) + 1, int(bins[-1]) + 2
+    bin_of_row = bins[np.searchsorted(knots, column, "left") + np.searchsorted(knots, column, "right")]
+    bin_of_row = np.where(np.isfinite(column), bin_of_row, np.where(np.isnan(column), missing, invalid))
+    bin_of_row[column == WRONG_TYPE_NUMBER] = invalid
     return Numeric(
         name=name.name,
         kind=name.kind,
@@ -269,6 +285,7 @@ def _numeric(name: FeatureKey, column: Floats, resolution: Resolution) -> Numeri
         missing=int(np.isnan(column).sum()),
         wrong_type=int((column == WRONG_TYPE_NUMBER).sum()),
         non_finite=int((column == NON_FINITE_NUMBER).sum()),
+        calibration=calibration.calibrate(bin_of_row, missing + 1),
     )
 
 
@@ -306,7 +323,22 @@ def _categorical(name: FeatureKey, column: Sequence[object], resolution: Resolut
         singletons=sum(count == 1 for count in counts.values()),
         missing=missing,
         wrong_type=wrong_type,
+        calibration=calibration.calibrate(_bin_of_row(column, top), len(top) + 3),
     )
+
+
+def _bin_of_row(column: Sequence[object], top: Sequence[str]) -> Counts:
+    """A bin for each of the frequent categories, then other, invalid and missing."""
+    other = len(top)
+    bins: dict[str | None, int] = {None: other + 2, **{text: place for place, text in enumerate(top)}}
+
+    def of_value(value: object) -> int:
+        try:
+            return bins.get(category_text(value), other)
+        except TypeError:
+            return other + 1
+
+    return np.fromiter(map(of_value, column), np.int64, len(column))
 
 
 def _value_counts(column: Sequence[object]) -> Counter[object]:
@@ -335,6 +367,7 @@ def _check(feature: Feature) -> None:
             and feature.others_count >= 0
             and 0 <= feature.singletons <= feature.values
         )
+    sound = sound and calibration.sound(feature.calibration)
     if not sound or feature.values <= 0 or feature.missing < 0 or feature.wrong_type < 0:
         raise BadReference(f"feature {feature.name}: knots, counts and bins do not fit together")
 

@@ -6,18 +6,31 @@ from dataclasses import dataclass, field
 from exporter.catalog import thresholds
 from exporter.monitor.events import ErrorReasons, FeatureKey
 from exporter.monitor.panes import Window, sliding_window
+from exporter.stats import significance
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How many false pages a model may cause in a period."""
+
+    pages: float = thresholds.BUDGET_PAGES.value
+    per_s: float = thresholds.BUDGET_PER_S.value
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSettings:
-    """Settings of one model; the defaults and their reasons stand in catalog.thresholds."""
+    """Settings of one model; the defaults and their reasons stand in catalog.thresholds.
+
+    `alpha` is the level of each test if it was set; otherwise it follows from the budget (see `level`).
+    """
 
     name: str
     configured: bool = True
     version: str | None = None
     window: Window = field(default_factory=lambda: sliding_window(thresholds.WINDOW_S.value, "1h"))
     min_samples: int = thresholds.MIN_SAMPLES.count
-    alpha: float = thresholds.ALPHA.value
+    alpha: float | None = None
+    budget: Budget = field(default_factory=Budget)
     psi_threshold: float = thresholds.PSI_THRESHOLD.value
     feature_psi_thresholds: Mapping[str, float] = field(default_factory=dict)
     min_labels: int = thresholds.MIN_LABELS.count
@@ -34,3 +47,11 @@ class ModelSettings:
     def threshold(self, feature: FeatureKey) -> float:
         """PSI that counts as an effect for this feature."""
         return self.feature_psi_thresholds.get(feature.name, self.psi_threshold)
+
+    def level(self, tests: int) -> float:
+        """The level of each of so many tests that may page."""
+        if self.alpha is not None:
+            return self.alpha
+        pages, per_s, window = self.budget.pages, self.budget.per_s, self.window
+        alpha = significance.budgeted_alpha(pages, per_s, tests, window.seconds, window.panes)
+        return min(alpha, thresholds.LOOSEST_ALPHA.value)

@@ -23,12 +23,12 @@ from exporter.monitor.feed import SourceFeed
 from exporter.monitor.reference import Reference
 from exporter.monitor.settings import ModelSettings
 from exporter.monitor.traffic import TrafficReadout, TrafficTracker
-from exporter.stats import Counts, Floats, significance
+from exporter.stats import Counts, Floats
 
 State = Literal["ok", "drifting", "learning", "insufficient_data", "borrowed_reference", "no_reference", "catching_up"]
 
-SCORES_NEEDING_DATA = 6
-"""Series a feature that need enough data: PSI with null mean and critical value, JS, p-value, drifted."""
+SCORES_NEEDING_DATA = 7
+"""Series a feature that need enough data: PSI with null mean and critical value, JS, p-value, drifted, paging."""
 KS_SCORES = 3
 """Likewise a numeric feature."""
 
@@ -99,6 +99,12 @@ class ModelView:
         if readout is None:
             return ()
         return [bool(value) and not self.catching_up for value in readout.drifted]
+
+    @cached_property
+    def listed(self) -> Sequence[bool]:
+        """Which features to name when something has drifted; none while the source catches up."""
+        readout = self.drift_readout
+        return () if readout is None else [bool(value) and not self.catching_up for value in readout.listed]
 
     @cached_property
     def judged(self) -> NDArray[np.bool_]:
@@ -213,13 +219,13 @@ class ModelView:
         ):
             yield from self._values(metric, values)
         yield from self._values(metrics.DRIFTED, np.where(self.judged, np.array(self.drifted, np.float64), np.nan))
+        yield from self._values(metrics.DRIFT_PAGING, np.where(self.judged, 1.0 - readout.extrapolated, np.nan))
         yield from self._values(metrics.DRIFT_THRESHOLD, readout.tracker.thresholds)
         for plan, state in zip(readout.tracker.features, self.feature_states, strict=True):
             yield metrics.FEATURE_STATE.sample(1, **readout.tracker.labels(plan), state=state)
-        tracker, alpha = readout.tracker, self.settings.alpha
-        critical = significance.chi2_critical(alpha, tracker.live_bins)
-        yield from self._values(metrics.REFERENCE_SAMPLES, tracker.reference_n)
-        yield from self._values(metrics.REFERENCE_CHI2_CRITICAL, critical)
+        yield from self._values(metrics.REFERENCE_SAMPLES, readout.tracker.reference_n)
+        yield from self._values(metrics.REFERENCE_CHI2_CRITICAL, readout.chi2_critical)
+        yield metrics.DRIFT_ALPHA.sample(readout.tracker.alpha, model=self.settings.name, version=self.version)
 
     def _values(self, metric: Metric, values: Floats | Counts) -> Iterator[Sample]:
         """A sample a feature; one that is not a number is not exposed."""

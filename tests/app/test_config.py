@@ -18,6 +18,7 @@ from exporter.app.config import (
     parse,
 )
 from exporter.app.setup import access
+from exporter.monitor.settings import Budget
 
 ENVIRONMENT = {"MODEL_VERSION": "7", "FOLDER": "/data", "POD_NAME": "exporter-1", "KAFKA_PASSWORD": "s3cret"}
 
@@ -41,7 +42,7 @@ models:
     trained: 2026-11-01T00:00:00+01:00
     max_age: 30d
     info: {team: risk, project: lending}
-  - {name: young, learn: 20000, categorical: [zip]}
+  - {name: young, learn: 20000, categorical: [zip], budget: {pages: 0.5, per: 7d}}
 sources:
   - {type: http, time: event, max_body_bytes: 1000, model: car_loan, log_values: true, fields: {id: request.id}}
   - {type: file, path: events.jsonl, follow: true, fields: {features: "*"}, exclude: [debug]}
@@ -112,6 +113,8 @@ def test_everything_that_can_be_set():
     assert car_loan.trained == 1793487600.0
     assert car_loan.max_age_s == 30 * 86400
     assert car_loan.info == {"team": "risk", "project": "lending"}
+    assert car_loan.budget == Budget()
+    assert (young.alpha, young.budget) == (None, Budget(pages=0.5, per_s=7 * 86400))
     assert (young.learn, young.learn_categorical) == (20000, {"zip"})
     http, events, rows = loaded.sources
     assert isinstance(http, HttpConfig)
@@ -202,6 +205,11 @@ BAD = {
     a_model(min_samples=0): "models[0].min_samples: expected `int` >= 1",
     a_model(thresholds={"psi": 0}): "models[0].thresholds.psi: expected `float` > 0.0",
     "models: [{name: m, thresholds: {psi: .nan}}]": "models[0].thresholds.psi: expected `float` > 0.0",
+    a_model(budget={"pages": 0}): "models[0].budget.pages: expected `float` > 0",
+    a_model(budget={"per": "1q"}): "models[0].budget.per: a duration such as 250ms, 30s, 5m, 1h or 30d expected",
+    a_model(budget={"per": "30m"}): "models[0].budget.per: at least the window, 1h, expected, found '30m'",
+    a_model(budget={"page": 1}): "models[0].budget.page: unknown key; did you mean pages?",
+    a_model(budget={}, thresholds={"alpha": 0.01}): "models[0].budget: thresholds.alpha sets the level of each test;",
     a_model(thresholds={"alpha": 1}): "models[0].thresholds.alpha: expected `float` < 1.0",
     a_model(thresholds={"drifted_features_ratio": 1.1}): "models[0].thresholds.drifted_features_ratio: expected",
     a_model(

@@ -202,7 +202,8 @@ class TestEmployment:
     def test_ancestry_changes_beyond_doubt_but_hardly(self):
         ancestry = [scores(window)["ANC"] for window in self.found()]
         assert [round(one["psi"], 4) for one in ancestry] == [0.0049, 0.0090, 0.0141]
-        assert max(one["p_value"] for one in ancestry) < 1e-30
+        # The file is sorted by place, where ancestries cluster: calibrated, p is 1e-21 where plain counts say 1e-30.
+        assert max(one["p_value"] for one in ancestry) < 1e-20
         assert all(one["psi"] > one["psi_critical"] for one in ancestry)
 
 

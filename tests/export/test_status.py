@@ -41,9 +41,9 @@ KEYS = {
     "history": "time rate_per_s error_ratio latency_p99_s features_drifted",
     "quality": "state kind positive labels coverage min_labels metrics",
     "metric": "value lower upper baseline tolerance degraded n coverage",
-    "feature": "feature kind type state drifted n min_samples alpha psi psi_null_mean psi_critical threshold ks "
-    "ks_upper ks_critical js_divergence p_value p_above_threshold missing_ratio invalid_ratio unseen_ratio "
-    "out_of_range_ratio faults distribution history",
+    "feature": "feature kind type state drifted listed extrapolated n min_samples alpha psi psi_null_mean psi_critical "
+    "threshold ks ks_upper ks_critical js_divergence p_value p_above_threshold missing_ratio invalid_ratio "
+    "unseen_ratio out_of_range_ratio faults distribution history",
     "fault": "reason ratio lower upper reference n",
     "distribution": "labels edges reference current",
     "feature_history": "psi critical n",

@@ -81,7 +81,7 @@ def test_scores_are_those_of_the_values():
     reference, current = rng.normal(size=200), rng.normal(0.4, 1.2, size=900)
     resolution = Resolution(knots=300)
 
-    readout = read(a_reference({X: reference}, resolution=resolution), {X: current}, min_samples=100)
+    readout = read(a_reference({X: reference}, resolution=resolution), {X: current}, min_samples=100, alpha=0.001)
 
     uppers = [exported.upper for exported in readout.tracker.features[0].bins if exported.upper is not None]
     n, m = (np.histogram(sample, [-1e9, *np.nextafter(uppers[:-1], 9), 1e9])[0] for sample in (reference, current))
@@ -159,7 +159,7 @@ def test_one_outlier_does_not_move_psi():
 
 
 def test_a_change_of_categories_is_drift():
-    reference = a_reference({COLOUR: ["red"] * 1000 + ["blue"] * 1000})
+    reference = a_reference({COLOUR: ["red", "blue"] * 1000})
 
     readout = read(reference, {COLOUR: ["red"] * 700 + ["blue"] * 300})
 
@@ -359,3 +359,22 @@ def test_a_fleet_of_only_categories_has_no_ks():
     observe(fleet, {COLOUR: ["a", "b"] * 500})
 
     assert not any(key.startswith("ml_feature_ks") for key in exposed(fleet.tick(NOW)))
+
+
+# ---- the list of what to look at first -------------------------------------------------------------------------------
+
+
+def test_listed_are_features_with_an_effect_at_a_false_discovery_rate_of_five_percent():
+    """Forty features without drift and two with a little: enough to be named, too little to page for a quarter."""
+    rng = np.random.default_rng(3)
+    keys = [an_input(f"f{i}") for i in range(42)]
+    reference = a_reference({key: rng.normal(size=20_000) for key in keys})
+
+    readout = read(
+        reference, {key: rng.normal(0.2 * (i < 2), 1, 600) for i, key in enumerate(keys)}, psi_threshold=0.03
+    )
+
+    assert not readout.drifted.any()
+    assert np.flatnonzero(readout.listed).tolist() == [0, 1]
+    assert (readout.p_value[2:] < 0.05).any(), "what a level of 5 % for each feature would have listed"
+    assert not (readout.listed & (readout.psi <= 0.03)).any()
