@@ -91,14 +91,18 @@ class TableCodec:
         values = table.columns.get(self._columns.timestamp or "")
         if values is None:
             return np.full(table.rows, table.time)
-        time_format = self._columns.timestamp_format
-        # With a format "20181030" is a date, not a number.
-        seconds = (epoch_s(value if time_format else number_or_text(value), time_format) for value in values)
-        return np.array([np.nan if second is None else second for second in seconds], np.float64)
+        return times(values, self._columns.timestamp_format)
 
     def _values(self, table: Table, name: FeatureKey) -> Cells:
         values = table.columns.get(column_of(name, self._columns))
         return [None] * table.rows if values is None else values
+
+
+def times(values: Cells, time_format: str | None) -> Floats:
+    """Epoch seconds of cells; NaN for one that is no timestamp."""
+    # With a format "20181030" is a date, not a number.
+    seconds = (epoch_s(value if time_format else number_or_text(value), time_format) for value in values)
+    return np.array([np.nan if second is None else second for second in seconds], np.float64)
 
 
 def column_of(name: FeatureKey, columns: Columns) -> str:
