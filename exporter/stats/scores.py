@@ -9,6 +9,10 @@ which a plain share would vary as much (Korn & Graubard 1998, Survey Methodology
 empty where everything, or nothing, was right. ROC AUC: DeLong, DeLong & Clarke-Pearson 1988 (Biometrics 44).
 Calibration error: Naeini, Cooper & Hauskrecht 2015 (AAAI), with the folded normal of Leone, Nelson & Nottingham 1961
 (Technometrics 3).
+
+Estimates without labels are those of confidence-based performance estimation (NannyML's CBPE): what the quality of
+predictions would be if positives were as frequent, score by score, as among the labels of the reference. Isotonic
+regression: Ayer, Brunk, Ewing, Reid & Silverman 1955 (Annals of Mathematical Statistics 26).
 """
 
 import math
@@ -26,6 +30,13 @@ class Interval(NamedTuple):
     value: float
     lower: float
     upper: float
+
+
+class Estimate(NamedTuple):
+    """A value with its standard error."""
+
+    value: float
+    error: float
 
 
 _UNDEFINED = Interval(math.nan, math.nan, math.nan)
@@ -103,10 +114,7 @@ def roc_auc(labels: Counts, positives: Counts, z: float) -> tuple[Interval, floa
     p_sum, n_sum = float(p.sum()), float(n.sum())
     if not (p_sum > 0 and n_sum > 0):
         return _UNDEFINED, math.nan
-    # The share of the other class that each positive lies above, and that each negative lies below.
-    above = (np.cumsum(n) - n / 2) / n_sum
-    below = 1 - (np.cumsum(p) - p / 2) / p_sum
-    area = min(float(p @ above) / p_sum, 1.0)
+    area, above, below = _ranks(p, n)
     half = math.nan
     if p_sum > 1 and n_sum > 1:
         spread = p @ (above - area) ** 2 / (p_sum - 1) / p_sum + n @ (below - area) ** 2 / (n_sum - 1) / n_sum
@@ -147,6 +155,106 @@ def calibration_error(
     upper = error - float(sigma @ (folded - t)) / n + half
     value = max(excess, 0.0)
     return Interval(value, max(excess - half, 0.0), max(upper, value))
+
+
+def isotonic(labels: Counts, positives: Counts) -> Floats:
+    """The share of positives in each bin that fits best among those that never fall from bin to bin.
+
+    Least squares weighted by labels, by pooling adjacent violators. A bin without labels has the share of the nearest
+    bin with some, the lower one of two; NaN where no bin has any.
+    """
+    known = np.flatnonzero(labels)
+    if not len(known):
+        return np.full(len(labels), math.nan)
+    blocks: list[tuple[int, int, int]] = []  # positives, labels, bins
+    for bin_ in known.tolist():
+        block = (int(positives[bin_]), int(labels[bin_]), 1)
+        while blocks and blocks[-1][0] * block[1] >= block[0] * blocks[-1][1]:
+            hits, n, bins = blocks.pop()
+            block = (hits + block[0], n + block[1], bins + block[2])
+        blocks.append(block)
+    shares = np.repeat([hits / n for hits, n, _ in blocks], [bins for *_, bins in blocks])
+    return shares[np.searchsorted((known[1:] + known[:-1]) / 2, np.arange(len(labels)))]
+
+
+class Calibration:
+    """How often a score and a class stand for a positive, by `labels[bins, 2]` and the `positives` among them.
+
+    Bins are in order of the score; side 1 was predicted positive, side 0 was not, and each has a map of its own. Where
+    a bin holds the threshold of the model, or a prediction is more than a score cut in two, the sides of a bin differ:
+    one share for both would miss the accuracy of the reference itself, which these maps keep exactly.
+
+    Errors are those of a realised value around its estimate. Outcomes vary by p (1 - p) each, and bins that were pooled
+    share the error of their p, so that a small reference makes no certain map: with few predictions the error of an
+    accuracy is sqrt(sum p (1 - p)) / n. There half a positive and half another more a pool count: labels that all agree
+    do not make certain either.
+    """
+
+    def __init__(self, labels: Counts, positives: Counts) -> None:
+        shares = np.stack([isotonic(labels[:, side], positives[:, side]) for side in (0, 1)], axis=1)
+        # A side without labels in a bin is like the other side of the same bin, before it is like other bins.
+        empty = labels == 0
+        borrows = empty & (~empty[:, ::-1] | np.isnan(shares))
+        own = shares + np.array([0, 2])  # tells the pools of the sides apart
+        self.shares, pool = (np.where(borrows, one[:, ::-1], one) for one in (shares, own))
+        self._pools = np.unique(pool, return_inverse=True)[1].ravel()
+        self._labels = np.bincount(self._pools, labels.ravel())
+        share = (np.bincount(self._pools, positives.ravel()) + 0.5) / (self._labels + 1)
+        self._variance = share * (1 - share)
+
+    def estimate(self, predictions: Counts) -> dict[str, Estimate]:
+        """Accuracy, precision, recall, F1 and ROC AUC to be expected of `predictions[bins, 2]`; NaN where undefined."""
+        n = predictions.astype(np.float64)
+        p = n * self.shares
+        (others, predicted), (missed, hits), positives = n.sum(axis=0), p.sum(axis=0), p.sum()
+        # Each is a ratio: its parts, and by how much they grow with a positive of either side.
+        ratios = {
+            "accuracy": (hits + others - missed, others + predicted, (-1, 1), 0),
+            "precision": (hits, predicted, (0, 1), 0),
+            "recall": (hits, positives, (0, 1), 1),
+            "f1": (2 * hits, predicted + positives, (0, 2), 1),
+        }
+        found = {name: Estimate(math.nan, math.nan) for name in (*ratios, "roc_auc")}
+        for name, (part, whole, of_part, of_whole) in ratios.items():
+            if whole > 0:
+                slope = (np.array(of_part) - part / whole * of_whole) / whole
+                found[name] = Estimate(float(part / whole), self._error(n, slope))
+        p, n_other = p.sum(axis=1), (n - p).sum(axis=1)
+        if p.sum() > 0 and n_other.sum() > 0:
+            area, above, below = _ranks(p, n_other)
+            slopes = (above - area) / p.sum() - (below - area) / n_other.sum()
+            found["roc_auc"] = Estimate(area, self._error(n, slopes[:, np.newaxis]))
+        return found
+
+    def gap(self, labels: Counts, positives: Counts) -> dict[str, Estimate]:
+        """Realised less expected shares of `labels[bins, 2]`: of predictions that were right, and of positives.
+
+        An error that becomes more frequent either way shows in `accuracy`, an outcome that does in `positives`; both
+        are normal around 0 as long as outcomes follow scores as in the reference.
+        """
+        n = labels.astype(np.float64)
+        total = n.sum()
+        if not total > 0:
+            return {}
+        excess = positives - n * self.shares
+        slopes = {"accuracy": np.array([-1, 1]) / total, "positives": np.array([1, 1]) / total}
+        return {name: Estimate(float((excess * one).sum()), self._error(n, one)) for name, one in slopes.items()}
+
+    def _error(self, n: Floats, slope: Floats) -> float:
+        """Standard error of a sum that grows by `slope` with each positive of n."""
+        slopes = np.broadcast_to(slope, n.shape)
+        chance, of_share = (np.bincount(self._pools, (n * one).ravel()) for one in (slopes**2, slopes))
+        return math.sqrt(self._variance @ (chance + of_share**2 / self._labels))
+
+
+def _ranks(p: Floats, n: Floats) -> tuple[float, Floats, Floats]:
+    """The area of positives and others by bin, and the share of the other class that those of a bin are right about.
+
+    That is the share which each positive lies above, and which each of the others lies below.
+    """
+    above = (np.cumsum(n) - n / 2) / n.sum()
+    below = 1 - (np.cumsum(p) - p / 2) / p.sum()
+    return min(float(p @ above / p.sum()), 1.0), above, below
 
 
 def _f1(successes: float, trials: float, z: float) -> Interval:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import optimize, stats
 
 from exporter.stats import scores
-from exporter.stats.scores import Interval
+from exporter.stats.scores import Calibration, Interval
 from tests.app.commands import DATA
 
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"the public data sets are not at {DATA}")
@@ -455,6 +455,167 @@ def test_no_positive_class_has_no_recall():
 
     assert found["accuracy"].value == 1
     assert all(is_undefined(found[name]) for name in ("precision", "recall", "f1"))
+
+
+# ---- estimates without labels ----------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), min_size=1, max_size=20))
+def test_isotonic_regression(drawn: list[tuple[int, int]]):
+    labels = ints(*(max(pair) for pair in drawn))
+    positives = ints(*(min(pair) for pair in drawn))
+    found = scores.isotonic(labels, positives)
+    known = np.flatnonzero(labels)
+    if not len(known):
+        assert np.isnan(found).all()
+        return
+
+    expected = optimize.isotonic_regression(positives[known] / labels[known], weights=labels[known]).x
+    assert found[known] == pytest.approx(expected, abs=1e-12)
+    assert np.all(np.diff(found) >= 0)
+    assert (found.min() >= 0, found.max() <= 1) == (True, True)
+    # Without labels: as the nearest bin with some, the lower one first.
+    nearest = [int(known[np.argmin(np.abs(known - bin_))]) for bin_ in range(len(labels))]
+    assert found.tolist() == found[nearest].tolist()
+
+
+class Model:
+    """A calibrated model whose threshold, 0.5, is within a bin: 0.45 < score <= 0.6."""
+
+    edges = np.array([0.1, 0.3, 0.45, 0.6, 0.8])
+
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+
+    def drawn(self, n: int, change: Callable[[np.ndarray], np.ndarray] = np.asarray) -> tuple[np.ndarray, ...]:
+        """Scores, what is predicted and what is true; `change` makes the chance of a positive of the score."""
+        score = self.rng.beta(0.8, 1.2, n)
+        return score, score > 0.5, self.rng.random(n) < change(score)
+
+    def counts(self, score: np.ndarray, predicted: np.ndarray, chosen: np.ndarray | None = None) -> np.ndarray:
+        cell = 2 * np.searchsorted(self.edges, score) + predicted
+        return np.bincount(cell if chosen is None else cell[chosen], minlength=12).reshape(6, 2)
+
+    def calibration(self, n: int) -> Calibration:
+        score, predicted, actual = self.drawn(n)
+        return Calibration(self.counts(score, predicted), self.counts(score, predicted, actual))
+
+    def realised(self, score: np.ndarray, predicted: np.ndarray, actual: np.ndarray) -> dict[str, float]:
+        table = np.bincount(2 * predicted + actual, minlength=4).reshape(2, 2)
+        found = {name: one.value for name, one in scores.confusion(table, 1, Z).items()}
+        labels, positives = (self.counts(score, predicted, one).sum(axis=1) for one in (None, actual))
+        return found | {"roc_auc": scores.roc_auc(labels, positives, Z)[0].value}
+
+
+@pytest.mark.parametrize(("known", "n"), [(1_000_000, 500), (2000, 5000)])
+def test_estimates_are_those_of_the_realised_qualities_within_their_errors(known: int, n: int):
+    """A reference that is smaller than the window makes errors that are larger, and still right."""
+    model = Model(seed=known)
+    calibration = model.calibration(known)
+    z: dict[str, list[float]] = {}
+    for _ in range(400):
+        rows = model.drawn(n)
+        if known < n:
+            calibration = model.calibration(known)
+        realised, estimated = model.realised(*rows), calibration.estimate(model.counts(*rows[:2]))
+        for name, one in estimated.items():
+            z.setdefault(name, []).append((realised[name] - one.value) / one.error)
+
+    assert set(z) == {"accuracy", "precision", "recall", "f1", "roc_auc"}
+    for name, values in z.items():
+        assert abs(np.mean(values)) < 4 / 20, name
+        assert 0.85 < np.std(values) < 1.15, name
+
+
+@pytest.mark.parametrize(("known", "n"), [(1_000_000, 500), (2000, 5000)])
+def test_gaps_are_standard_normal_without_concept_drift(known: int, n: int):
+    model = Model(seed=known)
+    calibration = model.calibration(known)
+    z: dict[str, list[float]] = {"accuracy": [], "positives": []}
+    for _ in range(RUNS):
+        score, predicted, actual = model.drawn(n)
+        if known < n:
+            calibration = model.calibration(known)
+        gaps = calibration.gap(model.counts(score, predicted), model.counts(score, predicted, actual))
+        for name, one in gaps.items():
+            z[name].append(one.value / one.error)
+
+    for values in z.values():
+        assert stats.kstest(values, stats.norm.cdf).pvalue > 0.001
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "sign"),
+    [
+        (lambda p: 0.1 + 0.8 * p, "accuracy", -1),
+        (lambda p: 0.8 * p, "positives", -1),
+        (lambda p: 1 - 0.8 * (1 - p), "positives", 1),
+    ],
+)
+def test_gaps_are_large_with_concept_drift(change: Callable[[np.ndarray], np.ndarray], name: str, sign: int):
+    model = Model(seed=1)
+    score, predicted, actual = model.drawn(5000, change)
+    gaps = model.calibration(50_000).gap(model.counts(score, predicted), model.counts(score, predicted, actual))
+
+    assert sign * gaps[name].value > 5 * gaps[name].error
+
+
+def test_the_error_of_an_accuracy_is_that_of_independent_outcomes():
+    """sqrt(sum p (1 - p)) / n, if the reference is large enough."""
+    labels = np.array([[10**9, 0], [10**9, 0], [0, 10**9]])
+    calibration = Calibration(labels, labels * np.array([[1], [4], [8]]) // 10)
+    predictions = np.array([[100, 0], [50, 0], [0, 200]])
+    found = calibration.estimate(predictions)["accuracy"]
+
+    assert found.value == pytest.approx((100 * 0.9 + 50 * 0.6 + 200 * 0.8) / 350)
+    assert found.error == pytest.approx(math.sqrt(100 * 0.09 + 50 * 0.24 + 200 * 0.16) / 350, rel=1e-4)
+
+
+def test_a_small_reference_makes_errors_that_more_predictions_do_not_lessen():
+    """Both sides are right half of the time by 100 labels each, and these are not the same labels."""
+    calibration = Calibration(np.array([[100, 100]]), np.array([[50, 50]]))
+    found = calibration.estimate(np.array([[10**9, 10**9]]))["accuracy"]
+
+    assert found == pytest.approx((0.5, math.sqrt(0.25 / 200)), rel=1e-4)
+
+
+def test_a_side_without_labels_is_like_the_other_side_of_its_bin():
+    labels, positives = np.array([[10, 0], [0, 0], [0, 10]]), np.array([[1, 0], [0, 0], [0, 9]])
+
+    assert Calibration(labels, positives).shares.tolist() == [[0.1, 0.1], [0.1, 0.9], [0.9, 0.9]]
+    assert Calibration(labels[:2], positives[:2]).shares.tolist() == [[0.1, 0.1], [0.1, 0.1]]
+
+
+@given(st.lists(st.lists(st.integers(0, 50), min_size=4, max_size=4), min_size=1, max_size=9))
+def test_of_its_own_rows_it_expects_what_they_were(drawn: list[list[int]]):
+    """Whatever the score says of the prediction: also of one that is always right beside a score of noise."""
+    wrong, right = (np.array(drawn)[:, part] for part in (slice(0, 2), slice(2, 4)))
+    labels, positives = wrong + right, np.stack([wrong[:, 0], right[:, 1]], axis=1)
+    if not labels.any():
+        return
+    calibration = Calibration(labels, positives)
+    (rejected, hits), (missed, false) = right.sum(axis=0), wrong.sum(axis=0)
+    realised = scores.confusion(np.array([[rejected, missed], [false, hits]]), 1, Z)
+    estimated = calibration.estimate(labels)
+
+    for name, one in realised.items():
+        assert estimated[name].value == pytest.approx(one.value, abs=1e-9, nan_ok=True)
+    for gap in calibration.gap(labels, positives).values():
+        assert gap.value == pytest.approx(0, abs=1e-9)
+        assert gap.error > 0
+
+
+def test_what_cannot_be_estimated_is_undefined():
+    labels = np.array([[100, 0], [0, 100]])
+    certain = Calibration(labels, labels * [[0], [0]])
+
+    nothing = certain.estimate(labels * 0)
+    assert all(math.isnan(one.value) and math.isnan(one.error) for one in nothing.values())
+    assert certain.gap(labels * 0, labels * 0) == {}
+    found = certain.estimate(labels)
+    assert {name for name, one in found.items() if math.isnan(one.value)} == {"recall", "roc_auc"}
+    # A hundred labels that agree do not make sure.
+    assert 0.001 < found["accuracy"].error < 0.01
 
 
 def test_one_value_has_no_spread():
