@@ -109,7 +109,7 @@ class AccuracyTracker:
     @cached_property
     def _series(self) -> list[Series]:
         classes = (*self.task.classes, OTHER) if self.task.kind != "regression" else ("",)
-        bins = [f"{place:02d}" for place in range(len(self.task.edges) + 1)] if self._binned else []
+        bins = [f"{place:02d}" for place in range(len(self.task.edges) + 1)] if self.outcomes.binned else []
         by_bin = (metrics.SCORE_BIN_LABELS, metrics.SCORE_BIN_POSITIVES, metrics.SCORE_BIN_SCORE)
         return [
             metrics.LABELS_MATURED.series(**self._labels),
@@ -125,14 +125,12 @@ class AccuracyTracker:
     def _values(self, lifetime: Counts) -> Iterator[float]:
         outcomes = self.outcomes
         parts = ["predictions", "invalid", "labels" if self.task.kind == "regression" else "confusion"]
-        for name in (*parts, "bin_labels", "bin_positives") if self._binned else parts:
+        for name in parts:
             yield from outcomes.part(lifetime, name).tolist()
-        if self._binned:
+        if outcomes.binned:
+            for name in ("bin_labels", "bin_positives"):
+                yield from outcomes.by_side(lifetime, name).sum(axis=1).tolist()
             yield from (outcomes.part(lifetime, "bin_scores") * PROBABILITY).tolist()
-
-    @property
-    def _binned(self) -> bool:
-        return self.task.kind == "binary" and bool(self.task.scores)
 
 
 @dataclass(frozen=True)
@@ -198,7 +196,7 @@ def _read(outcomes: Outcomes, counts: Counts) -> dict[str, Interval]:
     losses, squared_losses = (outcomes.total(counts, name) * LOSS for name in ("losses", "squared_losses"))
     found["log_loss"] = scores.mean(losses, squared_losses, scored, z)
     if task.kind == "binary":
-        labels, positives = outcomes.part(counts, "bin_labels"), outcomes.part(counts, "bin_positives")
+        labels, positives = (outcomes.by_side(counts, name).sum(axis=1) for name in ("bin_labels", "bin_positives"))
         sums: Floats = outcomes.part(counts, "bin_scores").astype(np.float64) * PROBABILITY
         squares: Floats = outcomes.part(counts, "bin_squares").astype(np.float64) * PROBABILITY
         auc, bound = scores.roc_auc(labels, positives, z)

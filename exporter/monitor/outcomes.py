@@ -45,7 +45,8 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `scores` names the score of the positive class (binary) or of each class, if there are any; `edges` are the upper
     edges of all bins of that score but the last. `unit` is what errors of a regression are counted in. `counts` are the
-    sums over the rows that the reference was built from; empty without labels.
+    sums over the rows that the reference was built from; empty without labels. The baseline and the calibration map of
+    a binary model are functions of them, so a reference that stores the counts stores both.
     """
 
     kind: Kind
@@ -143,6 +144,8 @@ class Outcomes:
 
     def __init__(self, task: Task) -> None:
         self.task = task
+        self.binned = task.kind == "binary" and bool(task.scores)
+        """Whether predictions are counted by bin of their score."""
         classes, bins = len(task.classes) + 1, len(task.edges) + 1
         sizes = {"predictions": 1, "invalid": 1}
         if task.kind == "regression":
@@ -151,14 +154,14 @@ class Outcomes:
             sizes["confusion"] = classes * classes
             if task.scores:
                 sizes |= dict.fromkeys(("scored", "losses", "squared_losses"), 1)
-            if task.scores and task.kind == "binary":
+            if self.binned:
                 sizes["squared_briers"] = 1
-                sizes |= dict.fromkeys(
-                    ("bin_labels", "bin_positives", "bin_scores", "bin_squares", "bin_positive_scores"), bins
-                )
+                sizes |= dict.fromkeys(("bin_predictions", "bin_labels", "bin_positives"), 2 * bins)
+                sizes |= dict.fromkeys(("bin_scores", "bin_squares", "bin_positive_scores"), bins)
         ends = np.cumsum(list(sizes.values())).tolist()
         self._places = {name: slice(end - size, end) for (name, size), end in zip(sizes.items(), ends, strict=True)}
         self._edges = np.array(task.edges)
+        self._positive = task.classes.index(task.positive) if task.positive in task.classes else -1
         self.width = int(ends[-1])
 
     def part(self, counts: Counts, name: str) -> Counts:
@@ -168,6 +171,11 @@ class Outcomes:
     def total(self, counts: Counts, name: str) -> int:
         """The sum of all of this name."""
         return int(self.part(counts, name).sum())
+
+    def by_side(self, counts: Counts, name: str) -> Counts:
+        """Predictions, labels or positives by bin and by side, `[..., bins, 2]`; side 1 predicts the positive class."""
+        sums = self.part(counts, name)
+        return sums.reshape(*sums.shape[:-1], -1, 2)
 
     def joined(self, counts: Counts) -> int:
         """How many predictions have a label."""
@@ -189,6 +197,7 @@ class Outcomes:
         self._add(sums, "predictions", group)
         if invalid.any():
             self._add(sums, "invalid", group[invalid])
+        cell = self._add_predictions(sums, group, predicted, scores[:, 0]) if self.binned else None
         if not known.any():
             return
         group, predicted, actual, scores = group[known], predicted[known], actual[known], scores[known]
@@ -197,8 +206,8 @@ class Outcomes:
             return
         classes = len(self.task.classes) + 1
         self._add(sums, "confusion", group, predicted * classes + actual)
-        if self.task.kind == "binary" and self.task.scores:
-            self._add_scores(sums, group, actual, scores[:, 0])
+        if cell is not None:
+            self._add_scores(sums, group, cell[known], actual, scores[:, 0])
         elif self.task.scores:
             rows = np.flatnonzero(actual < len(self.task.classes))
             self._add_losses(sums, group[rows], scores[rows, actual[rows]])
@@ -218,18 +227,30 @@ class Outcomes:
             self._add(sums, "fourths", group, np.full(len(group), column), products)
         self._add(sums, "clipped", group[clipped])
 
-    def _add_scores(self, sums: Counts, group: Counts, actual: Counts, score: Floats) -> None:
-        """Sums by bin of the score. Where the class is neither of the two, it is not the positive one."""
+    def _add_predictions(self, sums: Counts, group: Counts, predicted: Counts, score: Floats) -> Counts:
+        """Count predictions, labelled or not, by bin and side, `cell[n]`: -1 where the score is no probability."""
+        bin_ = np.searchsorted(self._edges, score)  # bins are closed above
+        cell: Counts = 2 * bin_ + (predicted == self._positive)
         usable = _is_probability(score)
-        group, actual, score = group[usable], actual[usable], score[usable]
-        positive = actual == self.task.classes.index(self.task.positive or "")
+        if usable.all():
+            self._add(sums, "bin_predictions", group, cell)
+        else:
+            self._add(sums, "bin_predictions", group[usable], cell[usable])
+            cell[~usable] = -1
+        return cell
+
+    def _add_scores(self, sums: Counts, group: Counts, cell: Counts, actual: Counts, score: Floats) -> None:
+        """Sums by bin of the score. Where the class is neither of the two, it is not the positive one."""
+        usable = cell >= 0
+        group, cell, actual, score = group[usable], cell[usable], actual[usable], score[usable]
+        positive = actual == self._positive
         self._add_losses(sums, group, np.where(positive, score, 1 - score))
         brier = (score - positive) ** 2
         self._add(sums, "squared_briers", group, weights=np.rint(brier**2 / PROBABILITY))
-        bin_ = np.searchsorted(self._edges, score)  # bins are closed above
+        bin_ = cell // 2
         billionths = np.rint(score / PROBABILITY)
-        self._add(sums, "bin_labels", group, bin_)
-        self._add(sums, "bin_positives", group[positive], bin_[positive])
+        self._add(sums, "bin_labels", group, cell)
+        self._add(sums, "bin_positives", group[positive], cell[positive])
         self._add(sums, "bin_scores", group, bin_, billionths)
         self._add(sums, "bin_squares", group, bin_, np.rint(score**2 / PROBABILITY))
         self._add(sums, "bin_positive_scores", group[positive], bin_[positive], billionths[positive])

@@ -1,3 +1,4 @@
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ from exporter.catalog import thresholds
 from exporter.monitor.events import LABEL, FeatureKey
 from exporter.monitor.outcomes import ERROR_CLIP, NO_LABEL, PROBABILITY, Outcomes, Task, task_of
 from tests.builders import PREDICTION, SCORE, X
+
+DRAWN_SCORES = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, -0.1, 1.1, np.nan, np.inf, -np.inf)
 
 
 def task(bins: int = 20, **columns: Any) -> Task:
@@ -82,13 +85,13 @@ class TestEdges:
     def test_each_value_has_its_bin_when_there_are_few(self):
         scores = np.round(np.linspace(0, 1, 101), 2)
         found = task(101, predicted=["0", "1"] * 50 + ["0"], actual=["0", "1"] * 50 + ["0"], score=scores)
-        labels = Outcomes(found).part(np.array(found.counts), "bin_labels")
+        labels = Outcomes(found).by_side(np.array(found.counts), "bin_labels").sum(axis=1)
         assert labels.tolist() == [1] * 101
 
     def test_otherwise_bins_hold_about_as_many_each(self):
         score = np.random.default_rng(0).beta(2, 5, 10_000)
         found = task(predicted=["0", "1"] * 5000, actual=["0", "1"] * 5000, score=score)
-        labels = Outcomes(found).part(np.array(found.counts), "bin_labels")
+        labels = Outcomes(found).by_side(np.array(found.counts), "bin_labels").sum(axis=1)
         assert len(labels) == 20
         assert labels.min() > 400
         assert labels.max() < 600
@@ -97,7 +100,7 @@ class TestEdges:
         rng = np.random.default_rng(0)
         score = np.where(rng.random(10_000) < 0.3, 0.5, rng.random(10_000))
         found = task(predicted=["0", "1"] * 5000, actual=["0", "1"] * 5000, score=score)
-        labels = Outcomes(found).part(np.array(found.counts), "bin_labels")
+        labels = Outcomes(found).by_side(np.array(found.counts), "bin_labels").sum(axis=1)
         assert labels.max() == np.sum(score == 0.5)
 
     @pytest.mark.parametrize("certain", [0.0, 1.0])
@@ -128,6 +131,29 @@ class TestSums:
         assert outcomes.total(counts, "bin_scores") * PROBABILITY == pytest.approx(score.sum(), abs=5000 * PROBABILITY)
         losses = -np.log(np.where(truth == 1, score, 1 - score))
         assert outcomes.total(counts, "losses") * 1e-6 == pytest.approx(losses.sum(), abs=5000 * 1e-6)
+
+    @given(st.lists(st.tuples(st.sampled_from(DRAWN_SCORES), st.integers(0, 2), st.integers(-2, 2)), max_size=30))
+    def test_by_bin_and_side_are_of_every_usable_score_and_of_labels_where_there_are_any(
+        self, drawn: list[tuple[float, int, int]]
+    ):
+        """Bins end at 0.2 and 0.5; class 1 is the positive one, 2 is neither."""
+        outcomes = Outcomes(Task("binary", ("0", "1"), "1", ("score",), (0.2, 0.5)))
+        score, predicted, actual = (np.array([row[i] for row in drawn], [float, int, int][i]) for i in range(3))
+        sums = np.zeros((1, outcomes.width), np.int64)
+        outcomes.add(sums, np.zeros(len(drawn), np.int64), predicted, actual, score[:, np.newaxis])
+        expected: dict[str, Counter[tuple[int, int]]] = {
+            name: Counter() for name in ("bin_predictions", "bin_labels", "bin_positives")
+        }
+        for given_score, said, truth in drawn:
+            if 0 <= given_score <= 1:
+                cell = (0 if given_score <= 0.2 else 1 if given_score <= 0.5 else 2), int(said == 1)
+                expected["bin_predictions"][cell] += 1
+                expected["bin_labels"][cell] += truth >= 0
+                expected["bin_positives"][cell] += truth == 1
+        for name, counts in expected.items():
+            found = outcomes.by_side(sums[0], name)
+            assert found.shape == (3, 2)
+            assert {cell: n for cell, n in np.ndenumerate(found) if n} == {cell: n for cell, n in counts.items() if n}
 
     @given(st.lists(st.tuples(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6)), min_size=1, max_size=30))
     def test_of_fourth_powers_are_exact(self, pairs: list[tuple[float, float]]):
