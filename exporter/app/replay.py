@@ -15,7 +15,7 @@ import numpy as np
 
 from exporter.app.config import seconds
 from exporter.app.labels import Labels
-from exporter.export.status import feature_scores, quality_scores
+from exporter.export.status import feature_scores, quality_gaps, quality_scores
 from exporter.ingest import tables
 from exporter.ingest.native import NativeCodec
 from exporter.ingest.source import Messages, Table, Unavailable
@@ -174,6 +174,7 @@ def as_json(
                 "samples": window.view.traffic_readout.predictions,
                 "features": [{**scores, "segment": None} for scores in scores_of(window.view)],
                 "quality": quality_of(window.view),
+                "quality_gaps": gaps_of(window.view),
             }
             for window in found
         ],
@@ -187,9 +188,15 @@ def scores_of(view: ModelView) -> list[dict[str, Any]]:
 
 
 def quality_of(view: ModelView) -> dict[str, Any]:
-    """Qualities of a window by name; empty where there are too few labels."""
+    """Qualities of a window by name, known from enough labels or estimated."""
     readout = view.accuracy_readout
     return {} if readout is None else quality_scores(readout)
+
+
+def gaps_of(view: ModelView) -> dict[str, Any]:
+    """Realised less expected shares of a window; empty where there are too few labels."""
+    readout = view.accuracy_readout
+    return {} if readout is None else quality_gaps(readout)
 
 
 def _by_key(parts: Iterator[_Part], *, in_order: bool) -> Iterator[tuple[object, list[Batch]]]:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from exporter.app.config import Config
 from exporter.app.labels import Labels
-from exporter.app.replay import Found, scores_of
+from exporter.app.replay import Found, quality_of, scores_of
 from exporter.monitor.reference import Numeric, Reference
 from exporter.monitor.snapshot import ModelView
 
@@ -80,27 +80,27 @@ def _show_quality(console: Console, found: Sequence[Found]) -> None:
     )
     for heading in ("window", "quality"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("labels", "value", "lower", "upper", "baseline"):
+    for heading in ("labels", "value", "lower", "upper", "estimated", "baseline"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("note", min_width=8)
     for window in found:
         readout, key = window.view.accuracy_readout, escape(str(window.key))
-        if readout is None or not readout.values:
-            state = "" if readout is None else readout.state.replace("_", " ")
-            table.add_row(key, *[""] * 6, state, end_section=True)
+        state = "" if readout is None else readout.state.replace("_", " ")
+        rows = quality_of(window.view)
+        if readout is None or not rows:
+            table.add_row(key, *[""] * 7, state, end_section=True)
             continue
         covered = "" if readout.coverage == 1 else f"coverage {readout.coverage or 0:.0%}"
-        for place, (name, one) in enumerate(readout.values.items()):
-            baseline = readout.tracker.baseline.get(name)
+        said = covered if readout.values else state
+        for place, (name, one) in enumerate(rows.items()):
             table.add_row(
                 key if place == 0 else "",
                 name,
                 f"{readout.labels:,}" if place == 0 else "",
-                *map(_number, one),
-                "" if baseline is None else _number(baseline.value),
-                "degraded" if name in readout.degraded else covered if place == 0 else "",
-                style="bold red" if name in readout.degraded else None,
-                end_section=place == len(readout.values) - 1,
+                *(_number(one[part]) for part in ("value", "lower", "upper", "estimated", "baseline")),
+                "degraded" if one["degraded"] else said if place == 0 else "",
+                style="bold red" if one["degraded"] else None,
+                end_section=place == len(rows) - 1,
             )
     console.print(table)
     degraded = sum(window.degraded for window in found)
@@ -128,8 +128,8 @@ def _note(view: ModelView, place: int, state: str) -> str:
     return ", ".join(said + [f"{fault.reason.replace('_', ' ')} {fault.ratio:.0%}" for fault in faults])
 
 
-def _number(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.4f}"
+def _number(value: float | None) -> str:
+    return "" if value is None or math.isnan(value) else f"{value:.4f}"
 
 
 def _p(value: float) -> str:

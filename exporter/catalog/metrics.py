@@ -38,6 +38,7 @@ QUALITY_METRIC = Label(
     "accuracy, precision, recall, f1, roc_auc, log_loss, brier, ece; of a regression mae, rmse, bias.",
     "eleven values",
 )
+GAP_METRIC = Label("metric", "accuracy (predictions that were right) or positives.", "two values")
 PREDICTED = Label("predicted", "Class that was predicted, or `other`; empty for a regression.", "20 classes and other")
 ACTUAL = Label("actual", "Class that was true, or `other`; empty for a regression.", "20 classes and other")
 SCORE_BIN = Label("bin", "Ordinal `00`, `01`, ... of the score's bins.", "the reference")
@@ -179,6 +180,26 @@ QUALITY = Metric(
 )
 QUALITY_LOWER = Metric("ml_model_quality_lower", "gauge", "Lower bound of its 95 % interval.", _QUALITY)
 QUALITY_UPPER = Metric("ml_model_quality_upper", "gauge", "Upper bound of its 95 % interval.", _QUALITY)
+QUALITY_ESTIMATED = Metric(
+    "ml_model_estimated_quality",
+    "gauge",
+    "Quality to be expected of the window's predictions, labelled or not, if scores mean what they did in the "
+    "reference: accuracy, precision, recall, f1 and roc_auc of a binary model; absent with too few predictions.",
+    _QUALITY,
+)
+_GAP = (*_BASE, GAP_METRIC, WINDOW)
+QUALITY_GAP = Metric(
+    "ml_model_quality_gap",
+    "gauge",
+    "Realised less expected share among the window's labelled predictions; absent with too few labels.",
+    _GAP,
+)
+QUALITY_GAP_SIGMA = Metric(
+    "ml_model_quality_gap_sigma",
+    "gauge",
+    "Its standard error by chance alone: a gap of many of them says that scores mean something else (concept drift).",
+    _GAP,
+)
 QUALITY_BASELINE = Metric(
     "ml_model_quality_baseline", "gauge", "Quality of the predictions in the reference.", _QUALITY
 )

@@ -3,6 +3,7 @@
 What is not known is null, never 0: NaN becomes null when the JSON is written.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import pairwise
@@ -21,6 +22,7 @@ from exporter.monitor.plan import FAULTS
 from exporter.monitor.reference import Numeric
 from exporter.monitor.snapshot import ModelView, Snapshot
 from exporter.stats import Floats
+from exporter.stats.scores import Estimate, Interval
 
 _QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 
@@ -87,20 +89,28 @@ def feature_scores(view: ModelView, readout: DriftReadout, place: int) -> dict[s
 
 
 def quality_scores(readout: AccuracyReadout) -> dict[str, Any]:
-    """Every quality of a window that has enough labels, with what it is to be compared with."""
-    tracker = readout.tracker
+    """Every quality of a window that has enough labels or can be estimated, with what it is to be compared with."""
+    tracker, values, estimates = readout.tracker, readout.values, readout.estimates
+    unknown, no_estimate = Interval(math.nan, math.nan, math.nan), Estimate(math.nan, math.nan)
     return {
         name: {
-            "value": one.value,
-            "lower": one.lower,
-            "upper": one.upper,
+            **values.get(name, unknown)._asdict(),
+            "estimated": estimates.get(name, no_estimate).value,
+            "estimated_error": estimates.get(name, no_estimate).error,
             "baseline": tracker.baseline[name].value if name in tracker.baseline else None,
             "tolerance": tracker.tolerance(name),
             "degraded": name in readout.degraded,
             "n": readout.labels,
             "coverage": readout.coverage,
         }
-        for name, one in readout.values.items()
+        for name in dict.fromkeys((*values, *estimates))
+    }
+
+
+def quality_gaps(readout: AccuracyReadout) -> dict[str, Any]:
+    """Realised less expected shares of a window's labelled predictions; `z` is in standard errors."""
+    return {
+        name: {"gap": one.value, "sigma": one.error, "z": one.value / one.error} for name, one in readout.gaps.items()
     }
 
 
@@ -182,6 +192,7 @@ def _quality(readout: AccuracyReadout) -> dict[str, Any]:
         "coverage": readout.coverage,
         "min_labels": readout.tracker.settings.min_labels,
         "metrics": quality_scores(readout),
+        "gaps": quality_gaps(readout),
     }
 
 

@@ -3,6 +3,9 @@
 An event that carries its label is settled at once. Every value comes with the bounds of a 95 % interval and its number
 of labels; with too few of them, or only one class, there is none. The baseline is the same read-out of the reference's
 own rows.
+
+For a binary model with a score there is an estimate too that needs no labels in the window, only some in the reference,
+and, once labels come, the gap between what they say and what was to be expected of just these predictions.
 """
 
 import math
@@ -20,7 +23,7 @@ from exporter.monitor.events import LABEL, MISSING, NO_ERROR, PREDICTION, UNSEEN
 from exporter.monitor.outcomes import INVALID_LABEL, LOSS, NO_LABEL, OTHER, PROBABILITY, Outcomes, Task
 from exporter.monitor.settings import ModelSettings
 from exporter.stats import Counts, Floats, scores
-from exporter.stats.scores import Interval
+from exporter.stats.scores import Calibration, Estimate, Interval
 
 QualityState: TypeAlias = Literal["ok", "degraded", "insufficient_labels", "no_labels"]
 
@@ -94,6 +97,15 @@ class AccuracyTracker:
         """Qualities of the reference's own rows; empty without labels."""
         return _read(self.outcomes, np.array(self.task.counts, np.int64)) if self.task.counts else {}
 
+    @cached_property
+    def calibration(self) -> Calibration | None:
+        """What scores stand for in the reference; None where it has too few labels to say, or there are no scores."""
+        counts = np.array(self.task.counts, np.int64)
+        if not self.outcomes.binned or not len(counts):
+            return None
+        labels, positives = (self.outcomes.by_side(counts, name) for name in ("bin_labels", "bin_positives"))
+        return Calibration(labels, positives) if labels.sum() >= max(self.settings.min_labels, 1) else None
+
     def tolerance(self, metric: str) -> float | None:
         """How much worse than the baseline this quality may be; None if it has none."""
         baseline = self.baseline.get(metric)
@@ -158,6 +170,27 @@ class AccuracyReadout:
             return {}
         found = _read(self.tracker.outcomes, self.counts)
         return {name: one for name, one in found.items() if not math.isnan(one.value)}
+
+    @cached_property
+    def estimates(self) -> Mapping[str, Estimate]:
+        """What these predictions lead one to expect, by name, labels or not; empty with too few predictions."""
+        calibration, outcomes = self.tracker.calibration, self.tracker.outcomes
+        if calibration is None:
+            return {}
+        predictions = outcomes.by_side(self.counts, "bin_predictions")
+        if predictions.sum() < max(self.tracker.settings.min_samples, 1):
+            return {}
+        return {name: one for name, one in calibration.estimate(predictions).items() if not math.isnan(one.value)}
+
+    @cached_property
+    def gaps(self) -> Mapping[str, Estimate]:
+        """Realised less expected shares of the labelled predictions, right ones and positives; empty with too few."""
+        calibration, outcomes = self.tracker.calibration, self.tracker.outcomes
+        if calibration is None:
+            return {}
+        labels, positives = (outcomes.by_side(self.counts, name) for name in ("bin_labels", "bin_positives"))
+        enough = labels.sum() >= max(self.tracker.settings.min_labels, 1)
+        return calibration.gap(labels, positives) if enough else {}
 
     @cached_property
     def degraded(self) -> tuple[str, ...]:
@@ -238,7 +271,7 @@ def _class_of_code(vocabulary: Mapping[object, int], task: Task) -> Counts:
 
 
 def samples(readout: AccuracyReadout, labels: Mapping[str, str]) -> Iterator[Sample]:
-    """Gauges of a window: qualities with their bounds, baseline and tolerance, and how many labels they rest on."""
+    """Gauges of a window: qualities with bounds, estimate, baseline and tolerance, and how many labels they rest on."""
     named = {**labels, "window": readout.tracker.settings.window.label}
     if readout.coverage is not None:
         yield metrics.LABEL_COVERAGE.sample(readout.coverage, **named)
@@ -246,6 +279,11 @@ def samples(readout: AccuracyReadout, labels: Mapping[str, str]) -> Iterator[Sam
     for name, one in readout.values.items():
         for metric, value in zip((metrics.QUALITY, metrics.QUALITY_LOWER, metrics.QUALITY_UPPER), one, strict=True):
             yield metric.sample(value, **named, metric=name)
+    for name, estimate in readout.estimates.items():
+        yield metrics.QUALITY_ESTIMATED.sample(estimate.value, **named, metric=name)
+    for name, gap in readout.gaps.items():
+        yield metrics.QUALITY_GAP.sample(gap.value, **named, metric=name)
+        yield metrics.QUALITY_GAP_SIGMA.sample(gap.error, **named, metric=name)
     for name, one in readout.tracker.baseline.items():
         if not math.isnan(one.value):
             yield metrics.QUALITY_BASELINE.sample(one.value, **named, metric=name)

@@ -34,6 +34,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def labelled(folder: Path) -> Path:
+    """A reference of a model that was always right."""
+    assert build(folder, "labelled.json", "--label", "y").code == GOOD
+    return folder / "labelled.json"
+
+
 def build(folder: Path, output: str, *more: str, source: str = "train.csv") -> Ended:
     where = ("--input", folder / source, "--output", folder / output, "--model", "m", "--version", "1")
     return run("reference", "build", *where, *COLUMNS, *more)
@@ -94,18 +101,15 @@ class TestGood:
                 assert isinstance(feature["drifted"], bool)
                 assert (feature["ks"] is None) == (feature["feature"] in ("colour", "prediction"))
 
-    def test_replay_with_labels_of_their_own_shows_quality_and_finds_what_is_degraded(self, folder: Path):
-        built = run(
-            *("reference", "build", "--input", folder / "train.csv", "--output", folder / "labelled.json"),
-            *("--model", "m", "--version", "1", *COLUMNS, "--label", "y"),
-        )
-        assert built.code == GOOD, built.err
+    def test_replay_with_labels_of_their_own_shows_quality_and_finds_what_is_degraded(
+        self, folder: Path, labelled: Path
+    ):
         with (folder / "same.csv").open() as file:
             predicted = {row["id"]: row["y"] for row in csv.DictReader(file)}
         for name, right in (("right", lambda _: True), ("wrong", lambda identity: int(identity) % 4)):
             lines = [f"{one},{y if right(one) else 1 - int(y)}" for one, y in predicted.items()]
             (folder / f"{name}.csv").write_text("\n".join(["id,truth", *lines, "nobody,1"]))
-        told = (folder / "same.csv", "--reference", folder / "labelled.json", "--label", "truth", "--exit-code")
+        told = (folder / "same.csv", "--reference", labelled, "--label", "truth", "--exit-code")
         right, wrong = (
             run("replay", *told, "--window", "1000", "--labels", folder / f"{name}.csv") for name in ("right", "wrong")
         )
@@ -118,6 +122,17 @@ class TestGood:
         accuracy = json.loads(shown.out)["windows"][0]["quality"]["accuracy"]
         assert (accuracy["value"], accuracy["baseline"], accuracy["n"], accuracy["coverage"]) == (0.75, 1, 1000, 1)
         assert accuracy["lower"] < 0.75 < accuracy["upper"]
+        assert accuracy["estimated"] == pytest.approx(1, abs=0.01)
+
+    def test_replay_without_labels_shows_what_is_to_be_expected(self, labelled: Path):
+        told = (labelled.parent / "same.csv", "--reference", labelled, "--window", "1000", "--label", "not_yet")
+        shown, told_json = run("replay", *told), run("replay", *told, "--format", "json")
+        assert re.search(r"\b0 .*accuracy +│ +0 │ +│ +│ +│ +1\.0000 │ +1\.0000 │ no labels", shown.out), shown.out
+        for window in json.loads(told_json.out)["windows"]:
+            accuracy = window["quality"]["accuracy"]
+            assert (accuracy["value"], accuracy["lower"], accuracy["n"]) == (None, None, 0)
+            assert accuracy["estimated"] == pytest.approx(1, abs=0.01)
+            assert window["quality_gaps"] == {}
 
     def test_replay_as_openmetrics_is_read_by_its_parser(self, folder: Path):
         ended = replay(folder, "same.csv", "--window", "2000", "--format", "openmetrics")

@@ -18,7 +18,7 @@ from scipy import stats
 
 from exporter.app.build import Choice, build_reference, parse_scores
 from exporter.app.labels import read as read_labels
-from exporter.app.replay import Found, Replay, as_json, parse_window, quality_of, scores_of
+from exporter.app.replay import Found, Replay, as_json, gaps_of, parse_window, quality_of, scores_of
 from exporter.ingest import tables
 from exporter.ingest.source import Unavailable
 from exporter.monitor.reference import Columns, Reference, Resolution
@@ -145,6 +145,22 @@ class TestCarLoan:
             self.areas, qualities(found, "roc_auc", "lower"), qualities(found, "roc_auc", "upper"), strict=True
         ):
             assert lower < area < upper
+
+    @pytest.mark.parametrize("score_bins", [20, 101])
+    def test_estimates_follow_the_applicants_and_gaps_tell_that_scores_mean_something_else(self, score_bins: int):
+        """The calibration in the large of reference/statistics.md 5.4; no label of these rows makes an estimate."""
+        known = build(self.reference, self.columns, score_bins=score_bins)
+        blind, found = (replay(self.current, known, "5000", labels) for labels in (None, self.labels))
+        estimates = qualities(found, "accuracy", "estimated")
+        assert estimates == qualities(blind, "accuracy", "estimated")
+        assert all(np.isnan(qualities(blind, "accuracy")))
+        assert [gaps_of(window.view) for window in blind] == [{}] * 10
+        np.testing.assert_allclose(estimates, self.accuracies, atol=0.009)
+        np.testing.assert_allclose(qualities(found, "roc_auc", "estimated"), qualities(found, "roc_auc"), atol=0.006)
+        z = [{name: one["z"] for name, one in gaps_of(window.view).items()} for window in found]
+        large = [-0.5, 0.1, -1.6, 1.3, -0.2, -6.3, -4.1, -4.7, -4.4, -5.7]
+        np.testing.assert_allclose([one["positives"] for one in z], large, atol=0.25, rtol=0.1)
+        assert max(abs(one["accuracy"]) for one in z) < 2.5
 
     def test_how_labels_come_does_not_change_what_they_say(self, tmp_path: Path):
         """Shuffled, up to 30 days late, some twice and some corrected: the last label of an id is what was true."""

@@ -39,8 +39,9 @@ KEYS = {
     "window": "label seconds start end samples",
     "traffic": "predictions errors rate_per_s error_ratio latency_s latency_objective_s last_prediction",
     "history": "time rate_per_s error_ratio latency_p99_s features_drifted",
-    "quality": "state kind positive labels coverage min_labels metrics",
-    "metric": "value lower upper baseline tolerance degraded n coverage",
+    "quality": "state kind positive labels coverage min_labels metrics gaps",
+    "metric": "value lower upper estimated estimated_error baseline tolerance degraded n coverage",
+    "gap": "gap sigma z",
     "feature": "feature kind type state drifted listed extrapolated n min_samples alpha psi psi_null_mean psi_critical "
     "threshold ks ks_upper ks_critical js_divergence p_value p_above_threshold missing_ratio invalid_ratio "
     "unseen_ratio out_of_range_ratio faults distribution history",
@@ -257,3 +258,29 @@ def test_every_number_is_finite():
     numbers = [value for value in everything(rendered(busy())) if isinstance(value, float)]
     assert len(numbers) > 100
     assert np.isfinite(numbers).all()
+
+
+def test_quality_is_known_or_estimated():
+    columns = columns_of(1000)
+    truth = {LABEL: columns[PREDICTION]}
+    fleet = a_fleet(a_reference(columns | truth))
+    qualities = [rendered(fleet)["models"][0]["quality"]]
+    for labels in ({}, truth):
+        observe(fleet, columns | labels)
+        qualities.append(rendered(fleet)["models"][0]["quality"])
+    before, blind, known = qualities
+    for quality in qualities:
+        has(quality, "quality")
+        for metric in quality["metrics"].values():
+            has(metric, "metric")
+        for gap in quality["gaps"].values():
+            has(gap, "gap")
+    assert (before["state"], before["metrics"], before["gaps"]) == ("no_labels", {}, {})
+    assert (blind["state"], blind["gaps"], blind["metrics"]["accuracy"]["value"]) == ("no_labels", {}, None)
+    assert blind["metrics"]["accuracy"]["baseline"] == 1
+    assert (known["state"], known["metrics"]["accuracy"]["value"]) == ("ok", 1)
+    assert (known["metrics"]["brier"]["estimated"], known["metrics"]["brier"]["estimated_error"]) == (None, None)
+    assert set(known["gaps"]) == {"accuracy", "positives"}
+    for quality in (blind, known):
+        assert quality["metrics"]["accuracy"]["estimated"] == pytest.approx(1)
+        assert 0 < quality["metrics"]["accuracy"]["estimated_error"] < 0.01

@@ -167,6 +167,108 @@ class TestStates:
         assert "recall" in readout(fleet).degraded
 
 
+class TestEstimates:
+    """The scores of `a_model` are calibrated: its accuracy is 0.75, and half of its rows are positive."""
+
+    def test_no_label_is_needed_but_those_of_the_reference(self):
+        fleet = a_fleet(known())
+        observe(fleet, a_model(20_000, seed=1) | {LABEL: [None] * 20_000})
+        assert (readout(fleet).state, quality(fleet)) == ("no_labels", {})
+        found = quality(fleet, metrics.QUALITY_ESTIMATED)
+        assert set(found) == set(QUALITIES)
+        exact = {"accuracy": 3 / 4, "precision": 3 / 4, "recall": 3 / 4, "f1": 3 / 4, "roc_auc": 5 / 6}
+        for name, one in readout(fleet).estimates.items():
+            assert found[name] == one.value == pytest.approx(exact[name], abs=4 * one.error)
+            assert 0.002 < one.error < 0.006
+        assert readout(fleet).gaps == {}
+
+    def test_they_follow_the_scores_not_the_baseline(self):
+        """Of the same model, only rows of which it is less sure."""
+        fleet = a_fleet(known())
+        score = np.random.default_rng(1).uniform(0.4, 0.6, 5000)
+        observe(fleet, {PREDICTION: np.where(score > 0.5, "1", "0").tolist(), SCORE: score})
+        assert quality(fleet, metrics.QUALITY_ESTIMATED)["accuracy"] == pytest.approx(0.55, abs=0.02)
+
+    def test_too_few_predictions_have_none(self):
+        fleet = a_fleet(known())
+        observe(fleet, a_model(500) | {LABEL: [None] * 500, SCORE: [np.nan, *np.linspace(0, 1, 499)]})
+        assert quality(fleet, metrics.QUALITY_ESTIMATED) == {}
+        observe(fleet, {PREDICTION: ["1"], SCORE: [0.7]})
+        assert quality(fleet, metrics.QUALITY_ESTIMATED)
+
+    def test_a_reference_with_too_few_labels_says_nothing(self):
+        for labels in (0, 199, 200):
+            rows = a_model(1000)
+            rows[LABEL] = rows[LABEL][:labels] + [None] * (1000 - labels)
+            fleet = a_fleet(a_reference(rows))
+            observe(fleet, a_model(1000, seed=1))
+            assert bool(quality(fleet, metrics.QUALITY_ESTIMATED)) == bool(readout(fleet).gaps) == (labels == 200)
+
+    def test_what_is_not_defined_is_absent(self):
+        fleet = a_fleet(known())
+        observe(fleet, {PREDICTION: ["0"] * 600, SCORE: np.linspace(0, 0.5, 600)})
+        assert set(quality(fleet, metrics.QUALITY_ESTIMATED)) == {"accuracy", "recall", "f1", "roc_auc"}
+
+    def test_only_binary_models_with_a_score_have_any(self):
+        rng = np.random.default_rng(0)
+        plain = {key: values for key, values in a_model().items() if key != SCORE}
+        several = {PREDICTION: rng.choice(list("abc"), 5000).tolist(), LABEL: rng.choice(list("abc"), 5000).tolist()}
+        quantity = {PREDICTION: rng.normal(size=5000), LABEL: rng.normal(size=5000)}
+        for rows in (plain, several, quantity):
+            fleet = a_fleet(a_reference(rows))
+            observe(fleet, rows)
+            assert quality(fleet)
+            assert quality(fleet, metrics.QUALITY_ESTIMATED) == readout(fleet).gaps == {}
+
+    def test_they_survive_a_restart(self):
+        fleet, again = a_fleet(known()), a_fleet(known())
+        observe(fleet, a_model(5000, seed=1))
+        again.load(fleet.dump())
+        assert quality(again, metrics.QUALITY_ESTIMATED) == quality(fleet, metrics.QUALITY_ESTIMATED)
+        assert readout(again).gaps == readout(fleet).gaps
+
+
+class TestGaps:
+    @staticmethod
+    def z(fleet: Fleet) -> dict[str, float]:
+        gap, sigma = (quality(fleet, one) for one in (metrics.QUALITY_GAP, metrics.QUALITY_GAP_SIGMA))
+        return {name: gap[name] / sigma[name] for name in gap}
+
+    def test_there_is_none_while_outcomes_follow_the_scores(self):
+        """Whatever the scores are: here only rows of which the model is less sure."""
+        fleet = a_fleet(known())
+        rng = np.random.default_rng(1)
+        score = rng.uniform(0.3, 0.7, 5000)
+        rows = {PREDICTION: np.where(score > 0.5, "1", "0").tolist(), SCORE: score}
+        observe(fleet, rows | {LABEL: np.where(rng.random(5000) < score, "1", "0").tolist()})
+        assert readout(fleet).state == "degraded"
+        assert self.z(fleet) == {"accuracy": pytest.approx(0, abs=3), "positives": pytest.approx(0, abs=3)}
+
+    def test_errors_of_either_kind_show_in_accuracy(self):
+        fleet = a_fleet(known())
+        model = a_model(5000, seed=1)
+        observe(fleet, model | {LABEL: flipped(model[LABEL], 0.2)})
+        assert quality(fleet, metrics.QUALITY_GAP)["accuracy"] == pytest.approx(-0.1, abs=0.02)
+        assert self.z(fleet)["accuracy"] < -10
+        assert abs(self.z(fleet)["positives"]) < 3
+
+    def test_outcomes_that_become_rarer_show_in_positives(self):
+        fleet = a_fleet(known())
+        model = a_model(5000, seed=1)
+        rarer = [one if keep else "0" for one, keep in zip(model[LABEL], np.arange(5000) % 5, strict=True)]
+        observe(fleet, model | {LABEL: rarer})
+        assert quality(fleet, metrics.QUALITY_GAP)["positives"] == pytest.approx(-0.1, abs=0.02)
+        assert self.z(fleet)["positives"] < -10
+
+    def test_only_labelled_rows_count_and_few_are_none(self):
+        fleet = a_fleet(known())
+        observe(fleet, a_model(199, seed=1))
+        observe(fleet, {PREDICTION: ["1"] * 5000, SCORE: [0.01] * 5000})
+        assert self.z(fleet) == {}
+        observe(fleet, a_model(1, seed=2))
+        assert self.z(fleet)["accuracy"] == pytest.approx(0, abs=3)
+
+
 class TestOtherTasks:
     def test_several_classes(self):
         rng = np.random.default_rng(0)
