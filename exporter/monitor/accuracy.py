@@ -25,12 +25,16 @@ from exporter.monitor.settings import ModelSettings
 from exporter.stats import Counts, Floats, scores
 from exporter.stats.scores import Calibration, Estimate, Interval
 
-QualityState: TypeAlias = Literal["ok", "degraded", "insufficient_labels", "no_labels"]
+QualityState: TypeAlias = Literal["ok", "degraded", "insufficient_labels", "no_labels", "catching_up"]
 
 QUALITIES = ("accuracy", "precision", "recall", "f1", "roc_auc")
 """Between 0 and 1; more is better."""
 LOSSES = ("log_loss", "brier", "ece", "mae", "rmse")
 """Less is better."""
+ESTIMATED = QUALITIES
+"""What can be expected of a binary model without labels."""
+GAPS = ("accuracy", "positives")
+"""Shares that are realised and expected."""
 BIAS = "bias"
 """Mean error of a regression; neither more nor less is better."""
 METRICS = (*QUALITIES, *LOSSES, BIAS)
@@ -88,9 +92,9 @@ class AccuracyTracker:
             if self.task.kind == "binary":
                 yield metrics.LABEL_SQUARED_ERROR.sample(_brier(outcomes, lifetime), **self._labels)
 
-    def read(self, counts: Counts) -> "AccuracyReadout":
-        """What a window's counts say."""
-        return AccuracyReadout(self, counts)
+    def read(self, counts: Counts, *, catching_up: bool = False) -> "AccuracyReadout":
+        """What a window's counts say; without a verdict while the source catches up."""
+        return AccuracyReadout(self, counts, catching_up)
 
     @cached_property
     def baseline(self) -> Mapping[str, Interval]:
@@ -151,6 +155,7 @@ class AccuracyReadout:
 
     tracker: AccuracyTracker
     counts: Counts
+    catching_up: bool = False
 
     @cached_property
     def labels(self) -> int:
@@ -196,7 +201,7 @@ class AccuracyReadout:
     def degraded(self) -> tuple[str, ...]:
         """Qualities that are worse than the baseline by more than the tolerance, even at the better bound."""
         found = []
-        for name, one in self.values.items():
+        for name, one in () if self.catching_up else self.values.items():
             tolerance = self.tracker.tolerance(name)
             if tolerance is None:
                 continue
@@ -208,11 +213,22 @@ class AccuracyReadout:
     @property
     def state(self) -> QualityState:
         """Whether there are enough labels, and if so what they say."""
+        if self.catching_up:
+            return "catching_up"
         if not self.labels:
             return "no_labels"
         if not self.values:
             return "insufficient_labels"
         return "degraded" if self.degraded else "ok"
+
+    @property
+    def absent(self) -> int:
+        """How many series this window lacks of what one with enough predictions and labels has."""
+        tracker = self.tracker
+        expected = {name for name, one in tracker.baseline.items() if not math.isnan(one.value)}
+        estimated = 0 if tracker.calibration is None else len(ESTIMATED) - len(self.estimates)
+        gaps = 0 if tracker.calibration is None else len(GAPS) - len(self.gaps)
+        return int(self.coverage is None) + 3 * len(expected - self.values.keys()) + estimated + 2 * gaps
 
 
 def _read(outcomes: Outcomes, counts: Counts) -> dict[str, Interval]:

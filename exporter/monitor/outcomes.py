@@ -280,12 +280,16 @@ def _edges(score: Floats, bins: int) -> tuple[float, ...]:
     if not len(usable):
         return ()
     knots = choose_knots(usable, thresholds.KNOTS.count)
-    of_cell = choose_bins(cell_counts(usable, knots), bins, bins)
+    cells = cell_counts(usable, knots)
+    of_cell = choose_bins(cells, bins, bins)
     ends = np.flatnonzero(np.diff(of_cell))
+    # Between two frequent values lies a bin that may be empty: it is of no use, and joins the next one.
+    held = np.cumsum(np.bincount(of_cell, weights=cells))
+    used = (np.diff(held, prepend=0.0) > 0)[:-1] & (held[:-1] < held[-1])
     # A bin that ends between two knots is open at the next one.
     after = knots[np.minimum(ends // 2, len(knots) - 1)]
-    edges = np.unique(np.where(ends % 2 == 1, after, np.nextafter(after, -np.inf)))
-    return tuple(edges[edges >= 0].tolist())  # below 0 there is no score
+    edges = np.where(ends % 2 == 1, after, np.nextafter(after, -np.inf))
+    return tuple(edges[used].tolist())
 
 
 def _class(value: object) -> str | None:

@@ -90,7 +90,7 @@ class ModelView:
         if self.accuracy is None or self.accuracy_window is None or self.accuracy_lifetime is None:
             return None
         labelled = self.accuracy.task.counts or self.accuracy.outcomes.joined(self.accuracy_lifetime)
-        return self.accuracy.read(self.accuracy_window) if labelled else None
+        return self.accuracy.read(self.accuracy_window, catching_up=self.catching_up) if labelled else None
 
     @cached_property
     def drifted(self) -> Sequence[bool]:
@@ -150,6 +150,8 @@ class ModelView:
     def full_series(self) -> int:
         """How many series this version exports when every score has enough data."""
         absent = int(self.last_prediction is None)
+        if self.accuracy_readout is not None:
+            absent += self.accuracy_readout.absent
         readout = self.drift_readout
         if readout is not None:
             testable = readout.tracker.live_bins > 1  # a constant has no score, whatever the data

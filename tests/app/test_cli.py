@@ -234,7 +234,16 @@ class TestCheckConfig:
         path.write_text(json.dumps({"models": [model], "series_limit": 5000}))
         return path
 
-    @pytest.mark.parametrize("more", [{}, {"trained": "2026-11-01T00:00:00Z", "latency_objective": {"p99": "1s"}}])
+    @pytest.mark.parametrize(
+        "more",
+        [
+            {},
+            {"trained": "2026-11-01T00:00:00Z", "latency_objective": {"p99": "1s"}},
+            {"references": ["labelled.json"]},
+        ],
+        ids=["plain", "more settings", "with labels"],
+    )
+    @pytest.mark.usefixtures("labelled")
     def test_it_counts_the_series_that_a_running_exporter_exposes_once_every_score_has_data(
         self, folder: Path, more: dict[str, Any]
     ):
@@ -244,6 +253,7 @@ class TestCheckConfig:
         fleet = build_fleet(config.load(path), folder)
         events = [
             {"model": "m", "features": {"x": x, "ties": ties, "same": 1, "colour": colour}, "prediction": y, "score": p}
+            | ({"label": y} if "references" in more else {})
             for _, x, ties, _, colour, y, p, *_ in rows(2000, seed=5)
         ]
         payloads = [json.dumps(event).encode() for event in events]

@@ -30,8 +30,8 @@ def known(**options: Any) -> Reference:
     return a_reference(a_model(), **options)
 
 
-def readout(fleet: Fleet) -> AccuracyReadout:
-    found = view(fleet.tick(NOW)).accuracy_readout
+def readout(fleet: Fleet, now: float = NOW) -> AccuracyReadout:
+    found = view(fleet.tick(now)).accuracy_readout
     assert found is not None
     return found
 
@@ -157,6 +157,12 @@ class TestStates:
         )
         assert quality(fleet)["accuracy"] == 1
         assert readout(fleet).degraded == ()
+
+    def test_there_is_no_verdict_while_the_source_catches_up(self):
+        fleet = a_fleet(known())
+        model = a_model(5000, seed=1)
+        observe(fleet, model | {LABEL: flipped(model[LABEL], 0.2)}, now=NOW + 7200)
+        assert (readout(fleet, NOW + 7200).state, readout(fleet, NOW + 7200).degraded) == ("catching_up", ())
 
     def test_tolerances_are_the_owners(self):
         fleet = a_fleet(known(), quality_tolerances={"accuracy": 0.5, "log_loss": 3.0})

@@ -103,12 +103,15 @@ class TestEdges:
         labels = Outcomes(found).by_side(np.array(found.counts), "bin_labels").sum(axis=1)
         assert labels.max() == np.sum(score == 0.5)
 
-    @pytest.mark.parametrize("certain", [0.0, 1.0])
-    def test_no_bin_lies_where_no_score_can(self, certain: float):
+    @pytest.mark.parametrize("frequent", [(0.0,), (1.0,), (0.5, 0.51, 0.52), (0.0, 0.01, 0.99, 1.0)])
+    def test_no_bin_is_empty(self, frequent: tuple[float, ...]):
         rng = np.random.default_rng(0)
-        score = np.where(rng.random(10_000) < 0.3, certain, rng.random(10_000))
+        score = np.where(rng.random(10_000) < 0.7, rng.choice(frequent, 10_000), rng.random(10_000).round(2))
         found = task(predicted=["0", "1"] * 5000, actual=["0", "1"] * 5000, score=score)
-        assert Outcomes(found).part(np.array(found.counts), "bin_labels").min() > 0
+        labels = Outcomes(found).part(np.array(found.counts), "bin_labels").reshape(-1, 2).sum(axis=1)
+        assert labels.min() > 0
+        assert labels.sum() == 10_000
+        assert all(np.sum(score == one) in labels for one in frequent)
 
     def test_scores_that_are_no_probabilities_make_no_bins(self):
         found = task(predicted=["0", "1"], actual=["0", "1"], score=np.array([-3.0, 7.0]))
