@@ -14,7 +14,8 @@ import msgspec
 
 from exporter import __version__
 from exporter.app import config as configuration
-from exporter.app.config import PORT, ConfigError, Listen
+from exporter.app.config import ConfigError, Listen
+from exporter.app.schema import PORT, KafkaConfig
 from exporter.catalog import thresholds
 from exporter.ingest.source import Unavailable
 from exporter.monitor.reference import BadReference, Columns, Resolution
@@ -263,7 +264,7 @@ def check_config(path: Path, output_format: str) -> None:
     loaded = configuration.load(path)
     access(loaded, path.parent)
     for source in loaded.sources:
-        if isinstance(source, configuration.KafkaConfig):
+        if isinstance(source, KafkaConfig):
             kafka_connection(source, path.parent)
     fleet = build_fleet(loaded, path.parent)
     counts = _series(fleet.tick(0.0).models)

@@ -1,6 +1,6 @@
 """The configuration file: YAML, read whole, checked whole, refused with the path of the key and what was expected.
 
-The Structs are the schema. Nothing is guessed: an unknown key, a wrong unit or an impossible value stops the start.
+Nothing is guessed: an unknown key, a wrong unit or an impossible value stops the start.
 """
 
 import difflib
@@ -10,22 +10,37 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Any
 
 import msgspec
 import yaml
-from msgspec import Meta
 
-from exporter.catalog import metrics, thresholds
+from exporter.app.schema import (
+    Auth,
+    BudgetConfig,
+    Config,
+    Duration,
+    FeatureThresholds,
+    FileConfig,
+    HttpConfig,
+    KafkaConfig,
+    LabelsConfig,
+    ModelConfig,
+    SaslConfig,
+    ShareConfig,
+    SourceConfig,
+    StateConfig,
+    Thresholds,
+    TlsConfig,
+)
+from exporter.catalog import metrics
 from exporter.ingest.envelopes import HEADERS
 from exporter.ingest.fields import Fields, remap
-from exporter.ingest.tables import FORMATS, Format
+from exporter.ingest.tables import FORMATS
 from exporter.monitor.accuracy import LOSSES, QUALITIES
 from exporter.monitor.events import ErrorReasons
 from exporter.monitor.panes import sliding_window
 from exporter.monitor.settings import Budget, ModelSettings
-
-PORT = 9878
 
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
@@ -33,165 +48,9 @@ _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _LONGEST_WINDOW_S = 366 * 86400
 _QUANTILE = re.compile(r"p(\d{1,2}(?:\.\d+)?)")
 
-Duration: TypeAlias = str
-"""A number and a unit: ms, s, m, h or d."""
-Positive = Annotated[int, Meta(gt=0)]
-Ratio = Annotated[float, Meta(gt=0, lt=1)]
-Name = Annotated[str, Meta(min_length=1, max_length=128)]
-
 
 class ConfigError(ValueError):
     """A configuration that must not be used; the message names the file, the key and what was expected."""
-
-
-class FeatureThresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Thresholds of one feature."""
-
-    psi: Annotated[float, Meta(gt=0)]
-
-
-class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What counts as drift of a model."""
-
-    psi: Annotated[float, Meta(gt=0)] = thresholds.PSI_THRESHOLD.value
-    alpha: Ratio | None = None
-    drifted_features_ratio: Annotated[float, Meta(gt=0, le=1)] = thresholds.DRIFTED_FEATURES_RATIO.value
-    quality: dict[str, Annotated[float, Meta(gt=0)]] = {}
-    features: dict[str, FeatureThresholds] = {}
-
-
-class BudgetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """False pages that a model may cause in a period; sets the level of its tests."""
-
-    pages: Annotated[float, Meta(gt=0)] = thresholds.BUDGET_PAGES.value
-    per: Duration = f"{thresholds.BUDGET_PER_S.value / 86400:g}d"
-
-
-class LabelsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Ground truth of a model."""
-
-    min_samples: Positive = thresholds.MIN_LABELS.count
-
-
-class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One watched model."""
-
-    name: Name
-    version: Name | None = None
-    references: list[str] = []
-    learn: Annotated[int, Meta(ge=100, le=1_000_000)] | None = None
-    categorical: list[str] = []
-    window: Duration = "1h"
-    min_samples: Positive = thresholds.MIN_SAMPLES.count
-    thresholds: Thresholds = Thresholds()
-    budget: BudgetConfig | None = None
-    labels: LabelsConfig = LabelsConfig()
-    latency_objective: dict[str, Duration] = {}
-    error_reasons: list[Name] = []
-    trained: datetime | None = None
-    max_age: Duration | None = None
-    info: dict[str, str] = {}
-
-
-class _EventSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What sources of native events have in common."""
-
-    model: Name | None = None
-    fields: dict[str, str] = {}
-    exclude: list[str] = []
-    log_values: bool = False
-
-
-class HttpConfig(_EventSource, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="type", tag="http"):
-    """POST /v1/events."""
-
-    time: Literal["arrival", "event"] = "arrival"
-    max_body_bytes: Positive = thresholds.BODY_LIMIT_BYTES.count
-
-
-class FileConfig(_EventSource, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="type", tag="file"):
-    """A file of events, or a table of predictions of one model."""
-
-    path: str
-    format: Format | None = None
-    follow: bool = False
-
-
-class TlsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """TLS; without `ca_file` the system's certificates are trusted."""
-
-    ca_file: str | None = None
-    cert_file: str | None = None
-    key_file: str | None = None
-    key_password_file: str | None = None
-    check_hostname: bool = True
-
-
-class SaslConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """SASL: user name and password, or a token that is read again whenever one is needed."""
-
-    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"]
-    username: str | None = None
-    password: str | None = None
-    password_file: str | None = None
-    token_file: str | None = None
-
-
-class ShareConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Static ownership: partition p is this member's if p mod `of` is `member`. Of a pod's name the ending counts."""
-
-    member: Annotated[int, Meta(ge=0)] | Annotated[str, Meta(pattern=r"^(.*-)?\d{1,6}$")]
-    of: Positive
-
-    @property
-    def number(self) -> int:
-        """The member as a number."""
-        return int(str(self.member).rpartition("-")[2])
-
-
-class KafkaConfig(_EventSource, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="type", tag="kafka"):
-    """Topics of predictions and of labels; a consumer group, unless `partitions` says which are this member's."""
-
-    bootstrap_servers: Annotated[list[Name], Meta(min_length=1)]
-    topics: list[Name] = []
-    label_topics: list[Name] = []
-    group_id: Name | None = None
-    partitions: ShareConfig | None = None
-    client: Literal["auto", "kafka-python", "confluent"] = "auto"
-    auto_offset_reset: Literal["earliest", "latest"] = "earliest"
-    session_timeout: Duration = "45s"
-    tls: TlsConfig | None = None
-    sasl: SaslConfig | None = None
-    headers: dict[str, Name] = {}
-
-
-SourceConfig: TypeAlias = HttpConfig | FileConfig | KafkaConfig
-
-
-class StateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Where state is kept over restarts: a folder of this process's own."""
-
-    path: Annotated[str, Meta(min_length=1)]
-
-
-class Auth(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Files that hold tokens: `write_token_file` for POST, `read_token_file` for page, API and metrics."""
-
-    write_token_file: str | None = None
-    read_token_file: str | None = None
-
-
-class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The whole file."""
-
-    listen: str = f"0.0.0.0:{PORT}"
-    tick: Duration = f"{thresholds.TICK_S.count}s"
-    insecure: bool = False
-    state: StateConfig | None = None
-    auth: Auth = Auth()
-    series_limit: Positive = thresholds.SERIES_LIMIT.count
-    models: list[ModelConfig] = []
-    sources: list[SourceConfig] = msgspec.field(default_factory=lambda: [HttpConfig()])
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,22 +3,11 @@
 from pathlib import Path
 
 from exporter.app.clock import LiveSurroundings
-from exporter.app.config import (
-    Config,
-    ConfigError,
-    FileConfig,
-    HttpConfig,
-    KafkaConfig,
-    SaslConfig,
-    SourceConfig,
-    TlsConfig,
-    fields_of,
-    model_settings,
-    seconds,
-)
+from exporter.app.config import ConfigError, fields_of, model_settings, seconds
 from exporter.app.http import Access
 from exporter.app.references import load_all
 from exporter.app.runtime import Feed, Runtime
+from exporter.app.schema import Config, FileConfig, HttpConfig, KafkaConfig, SaslConfig, SourceConfig, TlsConfig
 from exporter.app.state import Store
 from exporter.ingest.envelopes import HEADERS
 from exporter.ingest.file import FileSource

@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from exporter.app.config import Config
 from exporter.app.labels import Labels
 from exporter.app.replay import Found, quality_of, scores_of
+from exporter.app.schema import Config
 from exporter.monitor.reference import Numeric, Reference
 from exporter.monitor.snapshot import ModelView
 

@@ -4,19 +4,8 @@ from typing import Any
 import pytest
 
 from exporter.app import config
-from exporter.app.config import (
-    Config,
-    ConfigError,
-    FileConfig,
-    HttpConfig,
-    KafkaConfig,
-    Listen,
-    SaslConfig,
-    TlsConfig,
-    fields_of,
-    model_settings,
-    parse,
-)
+from exporter.app.config import ConfigError, Listen, fields_of, model_settings, parse
+from exporter.app.schema import Config, FileConfig, HttpConfig, KafkaConfig, SaslConfig, TlsConfig
 from exporter.app.setup import access
 from exporter.monitor.settings import Budget
 

@@ -3,7 +3,8 @@ from typing import Any
 
 import pytest
 
-from exporter.app.config import ConfigError, KafkaConfig
+from exporter.app.config import ConfigError
+from exporter.app.schema import KafkaConfig
 from exporter.app.setup import kafka_connection
 from exporter.ingest.kafka_client import Tls
 
