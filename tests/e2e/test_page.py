@@ -105,7 +105,10 @@ def test_quality_is_shown_with_its_bounds_and_a_loss_of_it_stands_out(tmp_path: 
         tab.until(f"{QUALITY}.includes('No labels in this window')")
         exporter.post(stories.predictions(12, classes=classes, right=0.9, seed=1))
         tab.until(f"{QUALITY}.includes('12 of 200 labels: too few')")
-        assert tab.evaluate(f"{QUALITIES}.length") == 0
+        estimated = tab.evaluate(f"{QUALITIES}.map((node) => node.innerText)")
+        assert len(estimated) == 5
+        assert all("\nestimated, 95 %: " in text for text in estimated)
+        assert "Expected of these scores" in tab.evaluate(QUALITY)
         assert "degraded" not in tab.evaluate("document.querySelector('main').innerText")
 
         exporter.post(stories.predictions(500, classes=classes, right=0.7, seed=2))
