@@ -99,7 +99,7 @@ def false_pages(n: int, *, days: int, per_days: int, seed: int) -> int:
     return pages
 
 
-@pytest.mark.parametrize("n", [500, 1000])
+@pytest.mark.parametrize("n", [500, pytest.param(1000, marks=long)])
 def test_healthy_traffic_stays_within_a_budget_of_one_page_a_day(n: int):
     """Twenty periods of a day, at most 29 pages in all: with 20 allowed, more have a probability of 2 %."""
     assert false_pages(n, days=1, per_days=1, seed=n) <= 29
