@@ -14,11 +14,11 @@ import numpy as np
 from exporter.export.distribution import distribution
 from exporter.export.exposition import ExporterState
 from exporter.monitor.accuracy import AccuracyReadout
-from exporter.monitor.drift import DriftReadout
 from exporter.monitor.feed import SourceFeed
 from exporter.monitor.health import SourceHealth, StateHealth
 from exporter.monitor.history import History, Point
 from exporter.monitor.plan import FAULTS
+from exporter.monitor.readout import DriftReadout
 from exporter.monitor.reference import Numeric
 from exporter.monitor.snapshot import ModelView, Snapshot
 from exporter.stats import Floats

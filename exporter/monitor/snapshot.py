@@ -18,8 +18,9 @@ from exporter.catalog import metrics
 from exporter.catalog.metric import Metric, Sample
 from exporter.monitor import accuracy, freshness
 from exporter.monitor.accuracy import AccuracyReadout, AccuracyTracker
-from exporter.monitor.drift import DriftReadout, DriftTracker, read
+from exporter.monitor.drift import DriftTracker
 from exporter.monitor.feed import SourceFeed
+from exporter.monitor.readout import DriftReadout, read
 from exporter.monitor.reference import Reference
 from exporter.monitor.settings import ModelSettings
 from exporter.monitor.traffic import TrafficReadout, TrafficTracker

@@ -15,8 +15,8 @@ from scipy.stats import chi2
 
 from exporter.app.config import model_settings, parse
 from exporter.catalog import metrics
-from exporter.monitor.drift import DriftReadout
 from exporter.monitor.fleet import Fleet
+from exporter.monitor.readout import DriftReadout
 from exporter.monitor.reference import Reference
 from exporter.stats import Floats
 from tests.builders import MODEL, NOW, X, a_batch, a_reference, an_input, decoded, observe, values_of, view
