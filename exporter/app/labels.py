@@ -15,7 +15,6 @@ import numpy as np
 from exporter.ingest import tables
 from exporter.ingest.lenient import without_nan
 from exporter.ingest.source import Cells, Table, Unavailable
-from exporter.ingest.timestamps import epoch_s
 from exporter.monitor.events import LABEL, category_text
 from exporter.monitor.reference import Columns
 
@@ -73,12 +72,12 @@ def read(path: Path, columns: Columns) -> Labels:
     for table in tables.read(path):
         ids = _cells(_column(table, identity, str(path)))
         values = _cells(_column(table, label, str(path)))
-        times = _cells(table.columns.get(stamp or "", [None] * table.rows))
-        for one, value, time in zip(ids, values, times, strict=True):
+        stamps = table.columns.get(stamp or "", [None] * table.rows)
+        times = np.nan_to_num(tables.times(stamps, columns.timestamp_format)).tolist()
+        for one, value, moment in zip(ids, values, times, strict=True):
             text = _text(one)
             if text is None or tables.is_missing(text) or tables.is_missing(value):
                 continue
-            moment = (None if time is None else epoch_s(tables.number_or_text(time), columns.timestamp_format)) or 0.0
             if moment >= newest.get(text, 0.0):
                 newest[text], found[text] = moment, value
     return Labels(columns, found)

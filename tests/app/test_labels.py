@@ -34,6 +34,10 @@ class TestReading:
         text = "id,repaid,at\na,1,2026-01-02T00:00:00Z\na,0,2026-01-01T00:00:00Z\nb,1,1700000001\nb,0,1700000000\n"
         assert labels(tmp_path, text) == {"a": "1", "b": "1"}
 
+    def test_times_of_digits_are_read_by_their_format(self, tmp_path: Path):
+        columns = Columns(label="repaid", id="id", timestamp="at", timestamp_format="%d%m%Y")
+        assert labels(tmp_path, "id,repaid,at\na,1,01022026\na,0,31012026\n", columns) == {"a": "1"}
+
     def test_jsonl_names_its_fields_itself(self, tmp_path: Path):
         events = [
             {"model": "m", "id": 7, "label": 1, "timestamp": 5},
