@@ -66,14 +66,14 @@ def read(path: Path, columns: Columns) -> Labels:
     native = tables.format_of(path) == "jsonl"
     identity = _ID if native else columns.id or _ID
     label = LABEL.name if native else columns.label or LABEL.name
-    stamp = "timestamp" if native else columns.timestamp
+    stamp, time_format = ("timestamp", None) if native else (columns.timestamp, columns.timestamp_format)
     newest: dict[str, float] = {}
     found: dict[str, object] = {}
     for table in tables.read(path):
         ids = _cells(_column(table, identity, str(path)))
         values = _cells(_column(table, label, str(path)))
         stamps = table.columns.get(stamp or "", [None] * table.rows)
-        times = np.nan_to_num(tables.times(stamps, columns.timestamp_format)).tolist()
+        times = np.nan_to_num(tables.times(stamps, time_format)).tolist()
         for one, value, moment in zip(ids, values, times, strict=True):
             text = _text(one)
             if text is None or tables.is_missing(text) or tables.is_missing(value):

@@ -47,6 +47,12 @@ class TestReading:
         path = write(tmp_path / "labels.jsonl", "".join(json.dumps(event) + "\n" for event in events))
         assert read(path, COLUMNS).by_id == {"7": 1, "9": 0}
 
+    def test_nor_do_times_of_jsonl_follow_the_format_of_a_table(self, tmp_path: Path):
+        columns = Columns(label="repaid", id="id", timestamp="at", timestamp_format="%d%m%Y")
+        events = [{"id": "a", "label": 2 - day, "timestamp": f"2026-02-0{day}T00:00:00Z"} for day in (2, 1)]
+        path = write(tmp_path / "labels.jsonl", "".join(json.dumps(event) + "\n" for event in events))
+        assert read(path, columns).by_id == {"a": 0}
+
     @pytest.mark.parametrize("name", ["id", "repaid"])
     def test_a_column_that_is_not_there_is_named(self, tmp_path: Path, name: str):
         with pytest.raises(Unavailable, match=rf"labels\.csv: no column {name}; there are other"):
