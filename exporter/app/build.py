@@ -55,7 +55,7 @@ def build_reference(
     features |= {FeatureKey("score", name): column for name, column in columns.scores.items()}
     built = {name: _column(name, column, cells[column], choice) for name, column in features.items()}
     if columns.label is not None:
-        built[LABEL] = _values(cells[columns.label])
+        built[LABEL] = tables.python_values(cells[columns.label])
     return reference.build(
         built,
         model=model,
@@ -171,9 +171,5 @@ def _require(cells: Mapping[str, Cells], choice: Choice, columns: Columns) -> No
 def _column(feature: FeatureKey, name: str, values: Cells, choice: Choice) -> Column:
     if name in choice.numeric:
         return tables.numbers(values)
-    cells = _values(values)
+    cells = tables.python_values(values)
     return cells if name in choice.categorical else reference.infer_column(feature, cells)
-
-
-def _values(cells: Cells) -> Sequence[object]:
-    return cells.tolist() if isinstance(cells, np.ndarray) else cells

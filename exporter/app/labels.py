@@ -15,7 +15,7 @@ import numpy as np
 from exporter.ingest import tables
 from exporter.ingest.lenient import without_nan
 from exporter.ingest.source import Cells, Table, Unavailable
-from exporter.monitor.events import LABEL, category_text
+from exporter.monitor.events import LABEL, text_of
 from exporter.monitor.reference import Columns
 
 _ID = "id"
@@ -38,7 +38,7 @@ class Labels:
     def into_table(self, table: Table) -> Table:
         """The table with its labels in the column of labels. Raises Unavailable without a column of ids."""
         ids = _column(table, self.columns.id or _ID, table.partition)
-        labels = [self._find(value) for value in _cells(ids)]
+        labels = [self._find(value) for value in tables.python_values(ids)]
         return replace(table, columns={**table.columns, self.columns.label or LABEL.name: labels})
 
     def into_lines(self, lines: Sequence[bytes]) -> list[bytes]:
@@ -54,7 +54,7 @@ class Labels:
         return line if label is None else msgspec.json.encode({**event, LABEL.name: label})
 
     def _find(self, identity: object) -> object:
-        text = _text(identity)
+        text = text_of(identity)
         if text is None or text not in self.by_id:
             return None
         self.joined.add(text)
@@ -70,12 +70,12 @@ def read(path: Path, columns: Columns) -> Labels:
     newest: dict[str, float] = {}
     found: dict[str, object] = {}
     for table in tables.read(path):
-        ids = _cells(_column(table, identity, str(path)))
-        values = _cells(_column(table, label, str(path)))
+        ids = tables.python_values(_column(table, identity, str(path)))
+        values = tables.python_values(_column(table, label, str(path)))
         stamps = table.columns.get(stamp or "", [None] * table.rows)
         times = np.nan_to_num(tables.times(stamps, time_format)).tolist()
         for one, value, moment in zip(ids, values, times, strict=True):
-            text = _text(one)
+            text = text_of(one)
             if text is None or tables.is_missing(text) or tables.is_missing(value):
                 continue
             if moment >= newest.get(text, 0.0):
@@ -88,14 +88,3 @@ def _column(table: Table, name: str, where: str) -> Cells:
     if values is None:
         raise Unavailable(f"{where}: no column {name}; there are {', '.join(table.columns)}")
     return values
-
-
-def _cells(values: Cells) -> Sequence[object]:
-    return values.tolist() if isinstance(values, np.ndarray) else values
-
-
-def _text(identity: object) -> str | None:
-    try:
-        return category_text(identity)
-    except TypeError:
-        return None

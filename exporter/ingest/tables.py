@@ -188,6 +188,11 @@ def typed(values: Cells, *, categorical: bool = False) -> Sequence[object]:
     return [_category(cell) for cell in cells]
 
 
+def python_values(values: Cells) -> Sequence[object]:
+    """Cells as Python values: those of numpy are neither hashed nor written as numbers of Python are."""
+    return values.tolist() if isinstance(values, np.ndarray) else values
+
+
 def is_missing(value: object) -> bool:
     """None, NaN, or a text that stands for null."""
     if isinstance(value, float):
@@ -224,8 +229,7 @@ def _number(value: object) -> float:
 
 
 def _codes(values: Cells, vocabulary: Mapping[object, int]) -> list[int]:
-    cells = values.tolist() if isinstance(values, np.ndarray) else values
-    return [_code(value, vocabulary) for value in cells]
+    return [_code(value, vocabulary) for value in python_values(values)]
 
 
 def _code(value: object, vocabulary: Mapping[object, int]) -> int:

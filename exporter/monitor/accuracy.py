@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from exporter.catalog import metrics, thresholds
 from exporter.catalog.metric import Sample, Series
-from exporter.monitor.events import LABEL, MISSING, NO_ERROR, PREDICTION, UNSEEN, WRONG_TYPE, FeatureKey, Rows, Schema
+from exporter.monitor.events import LABEL, NO_ERROR, PREDICTION, FeatureKey, Rows, Schema, codes_to
 from exporter.monitor.outcomes import INVALID_LABEL, LOSS, NO_LABEL, OTHER, PROBABILITY, Outcomes, Task
 from exporter.monitor.settings import ModelSettings
 from exporter.stats import Counts, Floats, scores
@@ -37,7 +37,6 @@ GAPS = ("accuracy", "positives")
 """Shares that are realised and expected."""
 BIAS = "bias"
 """Mean error of a regression; neither more nor less is better."""
-METRICS = (*QUALITIES, *LOSSES, BIAS)
 
 _PREDICTION = FeatureKey("output", PREDICTION)
 
@@ -57,7 +56,11 @@ class AccuracyTracker:
         self._predicted, self._actual = columns.index(_PREDICTION), columns.index(LABEL)
         self._scores = [schema.numeric.index(FeatureKey("score", name)) for name in task.scores]
         if task.kind != "regression":
-            self._classes = [_class_of_code(schema.vocabularies[i], task) for i in (self._predicted, self._actual)]
+            number = {name: place for place, name in enumerate(task.classes)}
+            self._classes = [
+                codes_to(number, schema.vocabularies[i], unseen=len(number), wrong_type=INVALID_LABEL, missing=NO_LABEL)
+                for i in (self._predicted, self._actual)
+            ]
 
     def add(self, sums: Counts, rows: Rows) -> None:
         """Add rows to `sums[rows.groups, width]`. A failed prediction can be neither right nor wrong."""
@@ -272,18 +275,6 @@ def _brier(outcomes: Outcomes, counts: Counts) -> float:
     """Sum of (p - y)^2."""
     squares, of_positives = (outcomes.total(counts, name) for name in ("bin_squares", "bin_positive_scores"))
     return (squares - 2 * of_positives) * PROBABILITY + outcomes.total(counts, "bin_positives")
-
-
-def _class_of_code(vocabulary: Mapping[object, int], task: Task) -> Counts:
-    """Class number by code, negative codes from the end."""
-    number = {name: place for place, name in enumerate(task.classes)}
-    other = len(number)
-    classes = np.full(max(vocabulary.values(), default=-1) + 1 + 3, other)
-    for value, code in vocabulary.items():
-        if isinstance(value, str) and value in number:
-            classes[code] = number[value]
-    classes[[UNSEEN, WRONG_TYPE, MISSING]] = (other, INVALID_LABEL, NO_LABEL)
-    return classes
 
 
 def samples(readout: AccuracyReadout, labels: Mapping[str, str]) -> Iterator[Sample]:

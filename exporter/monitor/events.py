@@ -181,6 +181,29 @@ def category_text(value: object) -> str | None:
     raise TypeError(f"{type(value).__name__} is not a category")
 
 
+def text_of(value: object) -> str | None:
+    """As `category_text`; None also for what cannot be a category."""
+    try:
+        return category_text(value)
+    except TypeError:
+        return None
+
+
+def codes_to(
+    places: Mapping[str, int], vocabulary: Mapping[object, int], *, unseen: int, wrong_type: int, missing: int
+) -> Counts:
+    """The place of each code of a vocabulary, negative codes from the end; of a category without one, that of `unseen`.
+
+    Texts alone decide: other spellings of a category share its code.
+    """
+    found = np.full(max(vocabulary.values(), default=-1) + 1 + 3, unseen)
+    for value, code in vocabulary.items():
+        if isinstance(value, str) and code >= 0 and value in places:
+            found[code] = places[value]
+    found[[UNSEEN, WRONG_TYPE, MISSING]] = (unseen, wrong_type, missing)
+    return found
+
+
 def is_text(value: str) -> bool:
     """Whether the text can be written as UTF-8: JSON can smuggle in half a surrogate pair, which cannot."""
     return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.catalog import thresholds
-from exporter.monitor.events import LABEL, PREDICTION, Column, FeatureKey, as_number_column, category_text
+from exporter.monitor.events import LABEL, PREDICTION, Column, FeatureKey, as_number_column, text_of
 from exporter.stats import Counts, Floats
 from exporter.stats.bins import cell_counts, choose_bins, choose_knots
 
@@ -88,8 +88,8 @@ def task_of(columns: Mapping[FeatureKey, Column], bins: int) -> Task | None:
         numbers, truth = predicted, labels
         answered = np.isfinite(predicted)
     else:
-        texts = [_class(value) for value in predicted]
-        truths = [None] * len(texts) if actual is None else [_class(value) for value in actual]
+        texts = list(map(text_of, predicted))
+        truths = [None] * len(texts) if actual is None else list(map(text_of, actual))
         task = classification(texts, truths, scores, bins)
         numbers, truth = (_numbers(part, task.classes) for part in (texts, truths))
         answered = numbers >= 0
@@ -290,14 +290,6 @@ def _edges(score: Floats, bins: int) -> tuple[float, ...]:
     after = knots[np.minimum(ends // 2, len(knots) - 1)]
     edges = np.where(ends % 2 == 1, after, np.nextafter(after, -np.inf))
     return tuple(edges[used].tolist())
-
-
-def _class(value: object) -> str | None:
-    """The class that a value names; None if it can be no class."""
-    try:
-        return category_text(value)
-    except TypeError:
-        return None
 
 
 def _numbers(names: Sequence[str | None], classes: Sequence[str]) -> Counts:

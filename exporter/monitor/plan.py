@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from exporter.catalog import thresholds
-from exporter.monitor.events import FeatureKey, Schema
+from exporter.monitor.events import FeatureKey, Schema, codes_to
 from exporter.monitor.reference import Categorical, Feature, Numeric, key, psi_bins
 from exporter.monitor.settings import ModelSettings
 from exporter.stats import Counts, Floats
@@ -122,11 +122,7 @@ def _plan_categorical(feature: Categorical, schema: Schema, settings: ModelSetti
     slot_of_text |= {feature.categories[i]: slot for slot, i in enumerate(kept)}
     unknown = unseen if feature.others_complete else other
     vocabulary = schema.vocabularies[column]
-    slot_of_code = np.full(max((code for code in vocabulary.values()), default=-1) + 1 + 3, unknown)
-    for value, code in vocabulary.items():
-        if isinstance(value, str) and code >= 0 and value in slot_of_text:
-            slot_of_code[code] = slot_of_text[value]
-    slot_of_code[-3:] = (unknown, invalid_at, missing_at)
+    slot_of_code = codes_to(slot_of_text, vocabulary, unseen=unknown, wrong_type=invalid_at, missing=missing_at)
     return FeaturePlan(
         feature=feature,
         column=column,
