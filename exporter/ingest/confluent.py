@@ -60,6 +60,9 @@ _CONNECTION = (
     KafkaError.UNKNOWN_TOPIC_OR_PART,
 )
 _CORRUPT = (KafkaError._BAD_MSG, KafkaError._BAD_COMPRESSION, KafkaError.INVALID_MSG)
+_NONSENSE = (KafkaError._NOT_IMPLEMENTED, KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
+"""Said besides of a broken batch: past it, librdkafka 2 takes bytes from amid the answer for the next one's head, and
+reports their version and looks for their offset, until it is told where to read on."""
 _PASSING = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION)
 
 logger = logging.getLogger(__name__)
@@ -170,6 +173,7 @@ class ConfluentClient:
         """What came of a partition: records, its end, a record that cannot be read; None if it is nothing of these."""
         rejects: list[Reject] = []
         next_offset, broken = -1, None
+        lost = partition in self._skipped
         if any(map(_error, messages)):
             errors = [message for message in messages if message.error() is not None]
             messages = [message for message in messages if message.error() is None]
@@ -178,8 +182,9 @@ class ConfluentClient:
                 if code == KafkaError._PARTITION_EOF:
                     next_offset = max(next_offset, message.offset())
                 elif code in _CORRUPT and message.topic() is not None:
-                    broken = message  # the last: it may be said several times before we look
-                elif code not in _PASSING:
+                    broken = broken or message
+                    lost = True
+                elif code not in _PASSING and not (lost and code in _NONSENSE):
                     self._refused = _unreachable(message.error())
         if messages:
             next_offset = max(next_offset, messages[-1].offset() + 1)

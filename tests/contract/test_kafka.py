@@ -353,6 +353,7 @@ class TestGroups:
     "protocol, mechanism",
     [("SSL", None), *((protocol, one) for protocol in ("SASL_PLAINTEXT", "SASL_SSL") for one in MECHANISMS)],
 )
+@untidy
 @runs
 async def test_reads_through_every_kind_of_security(
     apache_kafka: Apache, client: str, protocol: str, mechanism: str | None
