@@ -99,7 +99,9 @@ def task_of(columns: Mapping[FeatureKey, Column], bins: int) -> Task | None:
     sums = np.zeros((1, outcomes.width), np.int64)
     table = np.column_stack([np.zeros((len(numbers), 0)), *(scores[name] for name in task.scores)])
     group = np.zeros(int(answered.sum()), np.int64)
-    outcomes.add(sums, group, numbers[answered], truth[answered], table[answered])
+    rows = numbers[answered], truth[answered], table[answered]
+    outcomes.expect(sums, group, rows[0], rows[2])
+    outcomes.add(sums, group, *rows)
     return msgspec.structs.replace(task, counts=tuple(sums[0].tolist())) if outcomes.joined(sums[0]) else task
 
 
@@ -186,8 +188,18 @@ class Outcomes:
         high, mixed, low = self.part(counts, "fourths").tolist()
         return int(high * _HALF * _HALF + 2 * mixed * _HALF + low)
 
+    def expect(self, sums: Counts, group: Counts, predicted: NDArray[Any], scores: Floats) -> None:
+        """Add predictions, whatever came of them, to what is to be expected of `sums[groups, width]`."""
+        if self.binned:
+            cell = self._cells(predicted, scores[:, 0])
+            usable = cell >= 0
+            if usable.all():
+                self._add(sums, "bin_predictions", group, cell)
+            else:
+                self._add(sums, "bin_predictions", group[usable], cell[usable])
+
     def add(self, sums: Counts, group: Counts, predicted: NDArray[Any], actual: NDArray[Any], scores: Floats) -> None:
-        """Add rows to `sums[groups, width]`.
+        """Add predictions that could have a label by now to what came of `sums[groups, width]`.
 
         `predicted[n]` and `actual[n]` are class numbers (`len(classes)` is other) or, of a regression, quantities
         with the sentinels of `events`; `scores[n, len(task.scores)]`.
@@ -197,7 +209,6 @@ class Outcomes:
         self._add(sums, "predictions", group)
         if invalid.any():
             self._add(sums, "invalid", group[invalid])
-        cell = self._add_predictions(sums, group, predicted, scores[:, 0]) if self.binned else None
         if not known.any():
             return
         group, predicted, actual, scores = group[known], predicted[known], actual[known], scores[known]
@@ -206,8 +217,8 @@ class Outcomes:
             return
         classes = len(self.task.classes) + 1
         self._add(sums, "confusion", group, predicted * classes + actual)
-        if cell is not None:
-            self._add_scores(sums, group, cell[known], actual, scores[:, 0])
+        if self.binned:
+            self._add_scores(sums, group, self._cells(predicted, scores[:, 0]), actual, scores[:, 0])
         elif self.task.scores:
             rows = np.flatnonzero(actual < len(self.task.classes))
             self._add_losses(sums, group[rows], scores[rows, actual[rows]])
@@ -227,15 +238,12 @@ class Outcomes:
             self._add(sums, "fourths", group, np.full(len(group), column), products)
         self._add(sums, "clipped", group[clipped])
 
-    def _add_predictions(self, sums: Counts, group: Counts, predicted: Counts, score: Floats) -> Counts:
-        """Count predictions, labelled or not, by bin and side, `cell[n]`: -1 where the score is no probability."""
+    def _cells(self, predicted: Counts, score: Floats) -> Counts:
+        """Bin of the score and side of the prediction, [n]; -1 where the score is no probability."""
         bin_ = np.searchsorted(self._edges, score)  # bins are closed above
         cell: Counts = 2 * bin_ + (predicted == self._positive)
         usable = _is_probability(score)
-        if usable.all():
-            self._add(sums, "bin_predictions", group, cell)
-        else:
-            self._add(sums, "bin_predictions", group[usable], cell[usable])
+        if not usable.all():
             cell[~usable] = -1
         return cell
 

@@ -143,7 +143,9 @@ class TestSums:
         outcomes = Outcomes(Task("binary", ("0", "1"), "1", ("score",), (0.2, 0.5)))
         score, predicted, actual = (np.array([row[i] for row in drawn], [float, int, int][i]) for i in range(3))
         sums = np.zeros((1, outcomes.width), np.int64)
-        outcomes.add(sums, np.zeros(len(drawn), np.int64), predicted, actual, score[:, np.newaxis])
+        group = np.zeros(len(drawn), np.int64)
+        outcomes.expect(sums, group, predicted, score[:, np.newaxis])
+        outcomes.add(sums, group, predicted, actual, score[:, np.newaxis])
         expected: dict[str, Counter[tuple[int, int]]] = {
             name: Counter() for name in ("bin_predictions", "bin_labels", "bin_positives")
         }
