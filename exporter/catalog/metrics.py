@@ -31,6 +31,11 @@ LATE_REASON = Label(
 )
 DROP_REASON = Label("reason", "Why a readable event was not counted.", "a fixed list")
 TROUBLE_REASON = Label("reason", "What went wrong between the source and where it reads.", "a fixed list")
+UNJOINED_REASON = Label(
+    "reason",
+    "`no_id`; `max_pending`: too many wait already; `future`: ahead of the clock; `lost`: what waited cannot be read.",
+    "four values",
+)
 GUARANTEE = Label("guarantee", "exactly_once, at_least_once or at_most_once.", "three values")
 SET_ASIDE_REASON = Label("reason", "damaged, newer or foreign.", "three values")
 QUALITY_METRIC = Label(
@@ -144,6 +149,31 @@ INVALID_VALUES = Metric(
     (*_FEATURE, INVALID_REASON),
 )
 
+LABELS_RECEIVED = Metric("ml_labels_received_total", "counter", "Labels that came without their predictions.", (MODEL,))
+LABELS_UNMATCHED = Metric(
+    "ml_labels_unmatched_total", "counter", "Those of them whose prediction was not found in time.", (MODEL,)
+)
+LABELS_DUPLICATE = Metric(
+    "ml_labels_duplicate_total", "counter", "Labels that said once more what their prediction's label was.", (MODEL,)
+)
+LABELS_CORRECTED = Metric(
+    "ml_labels_corrected_total", "counter", "Labels that replaced another one of their prediction.", (MODEL,)
+)
+LABELS_LATE = Metric(
+    "ml_labels_late_total", "counter", "Labels that came when their prediction was already settled.", (MODEL,)
+)
+LABELS_PENDING = Metric("ml_labels_pending", "gauge", "Predictions that wait to be settled.", (MODEL,))
+LABELS_PENDING_LIMIT = Metric("ml_labels_pending_limit", "gauge", "How many may wait: `labels.max_pending`.", (MODEL,))
+LABELS_MATURITY = Metric(
+    "ml_labels_maturity_seconds", "gauge", "Age at which predictions are settled: `labels.maturity`.", (MODEL,)
+)
+PREDICTIONS_UNJOINED = Metric(
+    "ml_predictions_unjoined_total", "counter", "Predictions that no label can be joined to.", (MODEL, UNJOINED_REASON)
+)
+LABEL_DELAY = Metric(
+    "ml_label_delay_seconds", "histogram", "How much later than their predictions labels were, late ones too.", (MODEL,)
+)
+LABEL_LAST_TIMESTAMP = Metric("ml_label_last_timestamp_seconds", "gauge", "Event time of the newest label.", (MODEL,))
 LABELS_MATURED = Metric("ml_labels_matured_total", "counter", "Predictions that could have a label by now.", _BASE)
 LABELS_JOINED = Metric(
     "ml_labels_joined_total",

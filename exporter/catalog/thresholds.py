@@ -170,6 +170,12 @@ MIN_LABELS = Default(
     "labels",
     "An accuracy of 0.9 is then known to 0.04; fewer say too little to be a number.",
 )
+MAX_PENDING = Default(
+    "max_pending",
+    10_000_000,
+    "predictions",
+    "About 350 MB on disk: a day of 115 predictions a second, each of which waits for its label.",
+)
 QUALITY_Z = Default(
     "quality_z", 1.96, "standard deviations", "Bounds of qualities are those of a two-sided 95 % interval."
 )

@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 
 from exporter.catalog import metrics, thresholds
 from exporter.catalog.metric import Sample, Series
+from exporter.monitor.blocks import Table
 from exporter.monitor.events import LABEL, NO_ERROR, PREDICTION, FeatureKey, Rows, Schema, codes_to
 from exporter.monitor.outcomes import INVALID_LABEL, LOSS, NO_LABEL, OTHER, PROBABILITY, Outcomes, Task
+from exporter.monitor.rows import score_field, score_names
 from exporter.monitor.settings import ModelSettings
 from exporter.stats import Counts, Floats, scores
 from exporter.stats.scores import Calibration, Estimate, Interval
@@ -55,6 +57,7 @@ class AccuracyTracker:
         columns = schema.numeric if task.kind == "regression" else schema.categorical
         self._predicted, self._actual = columns.index(_PREDICTION), columns.index(LABEL)
         self._scores = [schema.numeric.index(FeatureKey("score", name)) for name in task.scores]
+        self._score_fields = [score_field(score_names(schema).index(name)) for name in task.scores]
         if task.kind != "regression":
             number = {name: place for place, name in enumerate(task.classes)}
             self._classes = [
@@ -79,7 +82,26 @@ class AccuracyTracker:
         if not answered.all():
             group, predicted, actual = group[answered], predicted[answered], actual[answered]
         table = rows.numeric[:, self._scores]
-        self.outcomes.add(sums, group, predicted, actual, table if len(group) == len(rows) else table[answered])
+        table = table if len(group) == len(rows) else table[answered]
+        self.outcomes.expect(sums, group, predicted, table)
+        if self.settings.join is not None:
+            # The others wait for their labels (see join).
+            labelled = ~np.isnan(actual) if self.task.kind == "regression" else actual != NO_LABEL
+            group, predicted, actual, table = group[labelled], predicted[labelled], actual[labelled], table[labelled]
+        self.outcomes.add(sums, group, predicted, actual, table)
+
+    def settle(self, sums: Counts, group: Counts, rows: Table, label: Floats) -> None:
+        """Add predictions that are mature, with their labels, to `sums[groups, width]`; as codes, if they are classes.
+
+        `rows` have the layout of this tracker's schema (see join).
+        """
+        predicted: NDArray[Any] = rows["predicted"]
+        actual: NDArray[Any] = label
+        if self.task.kind != "regression":
+            of_prediction, of_label = self._classes
+            predicted, actual = of_prediction[predicted.astype(np.int64)], of_label[label.astype(np.int64)]
+        table = np.column_stack([np.zeros((len(rows), 0)), *(rows[name] for name in self._score_fields)])
+        self.outcomes.add(sums, group, predicted, actual, table)
 
     def samples(self, lifetime: Counts) -> Iterable[Sample]:
         """Lifetime counters."""

@@ -4,9 +4,10 @@ A missing number is NaN; `+inf` stands for a value that is not finite and `-inf`
 column needs no mask. A category is a code into its schema's vocabulary or one of the negative codes below.
 """
 
+import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -16,6 +17,7 @@ from exporter.stats import Counts, Floats
 
 FeatureKind: TypeAlias = Literal["input", "output", "score", "label"]
 Codes: TypeAlias = NDArray[np.int32]
+Ids: TypeAlias = NDArray[np.uint64]
 
 WRONG_TYPE_NUMBER = -np.inf
 NON_FINITE_NUMBER = np.inf
@@ -67,6 +69,7 @@ class Schema:
     numeric: tuple[FeatureKey, ...] = ()
     categorical: tuple[FeatureKey, ...] = ()
     vocabularies: tuple[Mapping[object, int], ...] = ()
+    joins: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,7 @@ class Batch:
     """n rows of one model: time[n] (event time, s), numeric[n, f], codes[n, c], latency_s[n], error[n].
 
     `version[n]` indexes `versions`. `raw` carries the undigested features of each row (dicts) for a model that is
-    still learning its reference, else None.
+    still learning its reference, else None; `id[n]` what each prediction is called (see `ids_of`), for one that joins.
     """
 
     model: str
@@ -88,6 +91,7 @@ class Batch:
     error: NDArray[np.int16]
     schema: Schema
     raw: Sequence[Mapping[FeatureKey, object]] | None = None
+    id: Ids | None = None
 
     def __len__(self) -> int:
         return len(self.time)
@@ -103,7 +107,30 @@ class Batch:
             latency_s=self.latency_s[rows],
             error=self.error[rows],
             raw=None if self.raw is None else [self.raw[i] for i in rows.tolist()],
+            id=None if self.id is None else self.id[rows],
         )
+
+
+@dataclass(frozen=True, slots=True)
+class LabelBatch:
+    """n labels that came without their predictions: id[n], time[n] (event time, s), label[n] in arrival order.
+
+    A label is a code into the vocabulary of its column in `schema`, or of a regression a number, with the sentinels.
+    """
+
+    model: str
+    partition: str
+    id: Ids
+    time: Floats
+    label: Floats
+    schema: Schema
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+    def take(self, rows: NDArray[np.intp]) -> "LabelBatch":
+        """The labels of these indices, in their order."""
+        return replace(self, id=self.id[rows], time=self.time[rows], label=self.label[rows])
 
 
 def join(batches: Sequence[Batch]) -> Batch:
@@ -123,7 +150,33 @@ def join(batches: Sequence[Batch]) -> Batch:
         latency_s=np.concatenate([batch.latency_s for batch in batches]),
         error=np.concatenate([batch.error for batch in batches]),
         raw=None if first.raw is None else [row for batch in batches for row in batch.raw or ()],
+        id=np.concatenate([one.id for one in batches if one.id is not None]) if first.id is not None else None,
     )
+
+
+def join_labels(batches: Sequence[LabelBatch]) -> LabelBatch:
+    """All labels of some batches of one model and partition."""
+    return replace(
+        batches[0],
+        id=np.concatenate([batch.id for batch in batches]),
+        time=np.concatenate([batch.time for batch in batches]),
+        label=np.concatenate([batch.label for batch in batches]),
+    )
+
+
+def ids_of(values: Iterable[object]) -> Ids:
+    """Ids as numbers of 64 bits that are the same in every process; 0 where there is none.
+
+    Of ten million ids, one in two million million is taken for another.
+    """
+    return np.fromiter(map(_id_of, values), np.uint64)
+
+
+def _id_of(value: object) -> int:
+    text = value if type(value) is str else text_of(value)
+    if not text or not is_text(text):
+        return 0
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +302,7 @@ REJECT_REASONS = (
     "invalid_version",
     "invalid_timestamp",
     "invalid_features",
+    "missing_id",
 )
 """Why an event could not be read."""
 
@@ -263,6 +317,7 @@ TROUBLE_REASONS = (
     "authentication",
     "authorization",
     "topic_missing",
+    "partition_counts",
     "expired",
     "redelivered",
     "unsupported_compression",
@@ -290,3 +345,4 @@ class Decoded:
     batches: list[Batch]
     rejects: list[Reject]
     dropped: dict[str, int]
+    labels: list[LabelBatch] = field(default_factory=list)

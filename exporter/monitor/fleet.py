@@ -15,13 +15,17 @@ import numpy as np
 from exporter.catalog import thresholds
 from exporter.monitor.accuracy import AccuracyTracker
 from exporter.monitor.archive import ArchiveView
+from exporter.monitor.blocks import Shelf, is_block
 from exporter.monitor.drift import DriftTracker
-from exporter.monitor.events import Batch, Decoded, Schema
+from exporter.monitor.events import Batch, Decoded, LabelBatch, Schema
 from exporter.monitor.feed import SourceFeed
+from exporter.monitor.join import LabelJoin
 from exporter.monitor.learner import Learner
 from exporter.monitor.panes import OUTSIDE
 from exporter.monitor.reference import Reference
+from exporter.monitor.rows import unlabelled
 from exporter.monitor.settings import ModelSettings
+from exporter.monitor.settling import Work
 from exporter.monitor.snapshot import ModelView, Snapshot
 from exporter.monitor.state import FleetEntry, Holder, Ledger, Place, all_entries, read
 from exporter.monitor.traffic import TrafficTracker
@@ -47,12 +51,15 @@ class Fleet:
         *,
         unconfigured: ModelSettings | None = None,
         series_limit: int = thresholds.SERIES_LIMIT.count,
+        shelf: Shelf | None = None,
     ) -> None:
         """`unconfigured` gives the settings (but the name) of models that only turn up in events.
 
+        Predictions that wait for labels lie on the `shelf` once they are durable, without one in memory.
+
         Raises BadReference when references of one model disagree on the type of a feature.
         """
-        self._models = {one.name: ModelState(one, (references or {}).get(one.name, ())) for one in settings}
+        self._models = {one.name: ModelState(one, (references or {}).get(one.name, ()), shelf) for one in settings}
         self._unconfigured = unconfigured or ModelSettings(name="", configured=False)
         self._series_limit = series_limit
         self._feeds: dict[str, SourceFeed] = {}
@@ -110,6 +117,8 @@ class Fleet:
         for batch in decoded.batches:
             if len(batch):
                 self._observe_batch(batch, feed, dropped, now)
+        for labels in decoded.labels:
+            self._observe_labels(labels, feed, now)
         feed.dropped += dropped
         return dropped
 
@@ -150,14 +159,31 @@ class Fleet:
                 dropped["version_limit"] += len(times)
                 continue
             state.last_seen = now
-            times = times[times <= now + model.settings.window.pane_s]
+            sound = times <= now + model.settings.window.pane_s
+            if state.accuracy is not None:
+                model.labelled(times[sound & ~unlabelled(batch, slice(None) if rows is None else rows)])
+            times = times[sound]
             if len(times):
                 newest = float(times.max())
                 feed.newest(newest)
                 state.last_prediction = max(newest, state.last_prediction or newest)
             state.observe(batch, rows, panes, model.watermarks.end)
+            if model.join is not None and state.accuracy is not None:
+                model.join.predict(batch, rows, version, now)
             if state.learner is not None and batch.raw is not None:
                 state.learner.observe(batch.raw if rows is None else [batch.raw[i] for i in rows.tolist()])
+
+    def _observe_labels(self, labels: LabelBatch, feed: SourceFeed, now: float) -> None:
+        """Take in labels of a model that joins them."""
+        model = self._models[labels.model]
+        times = labels.time[labels.time <= now + model.settings.window.pane_s]
+        if len(times):
+            feed.newest(float(times.max()))
+            model.labelled(times)
+        if model.join is not None:
+            model.join.label(labels)
+        for join in self._joins():  # how far a partition is says something of the labels of all models
+            join.watermarks.advance(labels.partition, labels.time, now)
 
     def _open(self, name: str) -> ModelState | None:
         model = self._models.get(name)
@@ -219,6 +245,17 @@ class Fleet:
         for _ in self.settle():
             pass
 
+    def label_work(self, now: float, to_come: Collection[str] | None = ()) -> Iterator[tuple[ModelState, Work]]:
+        """What is to be done for labels, a model at a time: `Work.run` may run elsewhere, then `ModelState.label_done`.
+
+        Rows that came meanwhile are left to the next time. `to_come` are partitions that have more labels to deliver,
+        None if nobody knows: predictions wait for them.
+        """
+        for model in tuple(self._models.values()):
+            work = model.label_work(now, to_come)
+            if work is not None:
+                yield model, work
+
     # ---- snapshots out ---------------------------------------------------------------------------------------------
 
     def tick(self, now: float, waiting: Collection[str] = ()) -> Snapshot:
@@ -227,8 +264,9 @@ class Fleet:
         `waiting` are partitions that have, or may have, more to deliver: windows wait for them, however silent.
         """
         for model in self._models.values():
-            model.watermarks.hold(waiting, now)
-            model.watermarks.tick(now)
+            for watermarks in (model.watermarks, *([] if model.join is None else [model.join.watermarks])):
+                watermarks.hold(waiting, now)
+                watermarks.tick(now)
         self._flush()
         for model in self._models.values():
             for state in model.versions.values() if model.settings.configured else ():
@@ -237,6 +275,7 @@ class Fleet:
         return Snapshot(
             now=now,
             models=tuple(view for model in self._models.values() for view in self._views(model, now)),
+            labels={name: model.labels_view() for name, model in self._models.items()},
             feeds={source: feed.copy() for source, feed in self._feeds.items()},
             series_limit=self._series_limit,
         )
@@ -317,6 +356,7 @@ class Fleet:
         for name, theirs in other._models.items():
             model = self._models[name]
             model.watermarks.merge(theirs.watermarks)
+            model.merge_labels(theirs)
             for version, source in theirs.versions.items():
                 target = model.open(version, source.first_seen)
                 if target is None:
@@ -329,31 +369,51 @@ class Fleet:
         """Learn how far another process is, so that both windows end at the same pane."""
         for name, model in self._models.items():
             if name in other._models:
-                model.watermarks.merge(other._models[name].watermarks)
+                model.merge_watermarks(other._models[name])
 
     def dump(self) -> dict[str, bytes]:
         """The whole state as entries for `load`."""
         self._flush()
-        return all_entries(self._entry(), self._holders())
+        blocks = {key: block for join in self._joins() for key, block in join.all_blocks().items()}
+        return all_entries(self._entry(), self._holders()) | blocks
 
     def changes(self) -> dict[str, bytes | None]:
         """Entries that are new, have changed or (None) are gone since the last call; all of them at the first."""
         self._flush()
         return self._ledger.changes(self._entry(), self._holders())
 
+    def changed_blocks(self) -> dict[str, bytes | None]:
+        """Rows that wait for labels, likewise; they belong to the same moment as `changes`."""
+        return {key: block for join in self._joins() for key, block in join.changed_blocks().items()}
+
+    def block_keys(self) -> set[str]:
+        """The keys of all rows that wait."""
+        return {key for join in self._joins() for key in join.block_keys()}
+
+    def durable(self, blocks: Collection[str]) -> None:
+        """Let go of blocks that are on the shelf."""
+        for join in self._joins():
+            join.durable(blocks)
+
+    @property
+    def held_bytes(self) -> int:
+        """What is in memory until it is durable."""
+        return sum(join.held_bytes for join in self._joins())
+
     def load(self, entries: Mapping[str, bytes]) -> None:
         """Take over a state made by `dump` into a fleet that has seen nothing. Raises BadState, and then has not.
 
         What other settings have made meaningless is left: counts against other references, panes of another length.
         """
-        saved = read(entries, _CELLS)
+        blocks = {key: value for key, value in entries.items() if is_block(key)}
+        saved = read({key: value for key, value in entries.items() if key not in blocks}, _CELLS)
         for name, entry in saved.fleet.models.items():
             model = self._open(name)
             if model is None:
                 continue
             if self.learns(name) and saved.references[name]:
                 self.adopt(name, saved.references[name])
-            model.load(entry, saved)
+            model.load(entry, saved, blocks)
         for source, account in saved.fleet.feeds.items():
             self._feeds.setdefault(source, SourceFeed()).load(account)
 
@@ -362,6 +422,9 @@ class Fleet:
             {name: model.entry() for name, model in self._models.items()},
             {source: feed.dump() for source, feed in self._feeds.items()},
         )
+
+    def _joins(self) -> Iterator[LabelJoin]:
+        return (model.join for model in self._models.values() if model.join is not None)
 
     def _holders(self) -> dict[Place, Holder]:
         return dict(holder for model in self._models.values() for holder in model.holders())

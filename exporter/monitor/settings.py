@@ -18,6 +18,15 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
+class JoinSettings:
+    """How long predictions wait for labels that come alone, how many may wait, and which share of ids is looked at."""
+
+    maturity_s: float
+    max_pending: int = thresholds.MAX_PENDING.count
+    sample: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSettings:
     """Settings of one model; the defaults and their reasons stand in catalog.thresholds.
 
@@ -33,6 +42,7 @@ class ModelSettings:
     budget: Budget = field(default_factory=Budget)
     psi_threshold: float = thresholds.PSI_THRESHOLD.value
     feature_psi_thresholds: Mapping[str, float] = field(default_factory=dict)
+    join: JoinSettings | None = None
     min_labels: int = thresholds.MIN_LABELS.count
     quality_tolerances: Mapping[str, float] = field(default_factory=dict)
     drifted_features_ratio: float = thresholds.DRIFTED_FEATURES_RATIO.value

@@ -20,6 +20,7 @@ from exporter.monitor import accuracy, freshness
 from exporter.monitor.accuracy import AccuracyReadout, AccuracyTracker
 from exporter.monitor.drift import DriftTracker
 from exporter.monitor.feed import SourceFeed
+from exporter.monitor.labels import LabelsView
 from exporter.monitor.readout import DriftReadout, read
 from exporter.monitor.reference import Reference
 from exporter.monitor.settings import ModelSettings
@@ -244,6 +245,7 @@ class Snapshot:
 
     now: float
     models: Sequence[ModelView]
+    labels: Mapping[str, LabelsView]
     feeds: Mapping[str, SourceFeed]
     series_limit: int
 
@@ -253,6 +255,7 @@ class Snapshot:
         groups = [group for model in self.models for group in model.groups()]
         groups.sort(key=lambda group: group[0])
         samples = [sample for source, feed in self.feeds.items() for sample in feed.samples(source)]
+        samples += [sample for model, labels in self.labels.items() for sample in labels.samples(model)]
         withheld = 0
         for (priority, _), group in groups:
             if withheld == 0 and (priority == ALWAYS or len(samples) + len(group) <= self.series_limit):

@@ -22,7 +22,7 @@ from exporter.monitor.events import FeatureKey, FeatureKind
 from exporter.monitor.panes import OUTSIDE, Window
 from exporter.monitor.reference import BadReference, Reference
 
-VERSION = 4
+VERSION = 5
 
 LIFETIME = "lifetime"
 """The piece of a concern that is no pane."""
@@ -32,7 +32,10 @@ BLOCK_ROWS = 256
 
 Piece: TypeAlias = int | str
 Place: TypeAlias = tuple[str, str, str]
-"""A concern (traffic, drift, accuracy, archive, learner, reference), a model, and a version or id of a reference."""
+"""A concern (traffic, drift, accuracy, archive, learner, reference), a model, and a version or id of a reference.
+
+That of labels has no version. Blocks of rows that wait for labels are no piece: nobody keeps them in memory.
+"""
 
 Plain: TypeAlias = bool | int | float | str | list[str] | None
 """A value to learn from. A list is what no number or short text can be: empty, or an integer beyond 64 bits in hex."""
@@ -84,7 +87,7 @@ class VersionEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
 
 
 class ModelEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """A model; `references` are the ids of those it has learned."""
+    """A model; `references` are the ids of those it has learned; with `joins` there is a piece about its labels."""
 
     pane_s: Annotated[float, Meta(gt=0, le=_FURTHEST)]
     panes: Annotated[int, Meta(ge=1, le=_FURTHEST)]
@@ -92,6 +95,8 @@ class ModelEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fi
     partitions: dict[str, tuple[_Time, _Time]]
     references: tuple[str, ...]
     versions: dict[str, VersionEntry]
+    last_label: _Time | None
+    joins: bool
 
 
 class FeedEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -237,6 +242,7 @@ class Saved:
     vectors: Mapping[Place, Vectors]
     blocks: Mapping[Place, Sequence[bytes]]
     references: Mapping[str, Sequence[Reference]]
+    labels: Mapping[str, bytes]
 
 
 def read(written: Mapping[str, bytes], cells: Mapping[str, type[np.integer[Any]]]) -> Saved:
@@ -254,7 +260,10 @@ def read(written: Mapping[str, bytes], cells: Mapping[str, type[np.integer[Any]]
     vectors: dict[Place, Vectors] = {}
     blocks: dict[Place, list[bytes]] = {}
     references: dict[str, list[Reference]] = {}
+    labels: dict[str, bytes] = {}
     for name, model in fleet.models.items():
+        if model.joins:
+            labels[name] = take(("labels", name, ""), "index")
         documents = [take(("reference", name, one), "document") for one in dict.fromkeys(model.references)]
         references[name] = _read_references(name, model, documents)
         for version, entry in model.versions.items():
@@ -284,7 +293,7 @@ def read(written: Mapping[str, bytes], cells: Mapping[str, type[np.integer[Any]]
                 _check_blocks(blocks[place], entry.learned)
     if left:
         raise BadState(f"{len(left)} entries too many, {min(left)[:200]} is one")
-    return Saved(fleet, vectors, blocks, references)
+    return Saved(fleet, vectors, blocks, references, labels)
 
 
 def unpack_rows(block: bytes) -> dict[FeatureKey, list[Plain]]:

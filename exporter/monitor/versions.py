@@ -1,8 +1,9 @@
 """One model and its versions: counters, windows, and rows that wait to be counted."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -10,14 +11,18 @@ import numpy as np
 from exporter.catalog import thresholds
 from exporter.monitor.accuracy import AccuracyTracker
 from exporter.monitor.archive import Archive
+from exporter.monitor.blocks import Shelf
 from exporter.monitor.buffer import Buffer
 from exporter.monitor.drift import DriftTracker
-from exporter.monitor.events import Batch, Rows, Schema
+from exporter.monitor.events import LABEL, Batch, Rows, Schema
+from exporter.monitor.join import LabelJoin
+from exporter.monitor.labels import LabelsView
 from exporter.monitor.learner import Learner
 from exporter.monitor.panes import OUTSIDE, PaneRing, Watermarks, Window
 from exporter.monitor.plan import FeaturePlan
 from exporter.monitor.reference import Reference, schema_of
 from exporter.monitor.settings import ModelSettings
+from exporter.monitor.settling import Work
 from exporter.monitor.state import (
     LIFETIME,
     CountedEntry,
@@ -33,7 +38,7 @@ from exporter.monitor.state import (
 )
 from exporter.monitor.tracker import Tracker
 from exporter.monitor.traffic import TrafficTracker
-from exporter.stats import Counts
+from exporter.stats import Counts, Floats
 
 T = TypeVar("T", bound=Tracker)
 
@@ -56,6 +61,13 @@ class Counted(Generic[T]):
         for pane, counts in zip(panes.tolist(), sums, strict=True):
             if pane != OUTSIDE:
                 self.ring.add(pane, counts)
+
+    def add_sums(self, by_pane: Mapping[int, Counts]) -> None:
+        """Add what was counted elsewhere, by pane."""
+        for pane, counts in by_pane.items():
+            self.lifetime += counts
+            self.ring.add(pane, counts)
+        self._changed = True
 
     def merge(self, other: "Counted[T]") -> None:
         """Add what another process counted."""
@@ -193,8 +205,13 @@ class VersionState:
 class ModelState:
     """One model: its references, the columns they need, its watermarks and versions."""
 
-    def __init__(self, settings: ModelSettings, references: Sequence[Reference] = ()) -> None:
+    def __init__(
+        self, settings: ModelSettings, references: Sequence[Reference] = (), shelf: Shelf | None = None
+    ) -> None:
+        """`shelf` is where predictions that wait for labels lie once they are durable."""
         self.settings = settings
+        self.join = None if settings.join is None else LabelJoin(settings.name, settings.join, settings.window, shelf)
+        self.last_label: float | None = None
         self.learns = settings.learn is not None and not references
         """Whether its references are learned: then they are part of the state."""
         self.use(references)
@@ -275,10 +292,41 @@ class ModelState:
 
     def use(self, references: Sequence[Reference]) -> None:
         """Compare with these references from now on. Raises BadReference if they disagree; then nothing has changed."""
-        self.schema = schema_of(references) if references else Schema()
+        schema = schema_of(references) if references else Schema()
+        labelled = LABEL in schema.numeric or LABEL in schema.categorical
+        self.schema = replace(schema, joins=True) if self.join is not None and labelled else schema
         self.references = tuple(references)
         self._learned = tuple(map(Learned, references)) if self.learns else ()
         self._plans: dict[str, tuple[FeaturePlan, ...]] = {}
+
+    def labels_view(self) -> LabelsView:
+        """What is known of labels now."""
+        join = None if self.join is None else self.join.view()
+        baseline = any(one.task is not None and one.task.counts for one in self.references)
+        return LabelsView(self.last_label, join, expected=baseline or join is not None)
+
+    def label_work(self, now: float, to_come: Collection[str] | None) -> Work | None:
+        """What is to be done for labels now (see Fleet.label_work)."""
+        if self.join is None:
+            return None
+        return self.join.work(self.watermarks.end, self.schema, self._outcomes(), now, to_come)
+
+    def label_done(self, work: Work) -> None:
+        """Count what came of predictions that are mature."""
+        outcomes = {} if self.join is None else self.join.done(work, self.schema, self._outcomes())
+        for version, by_pane in outcomes.items():
+            accuracy = self.versions[version].accuracy
+            if accuracy is not None:
+                accuracy.ring.advance(self.watermarks.end)
+                accuracy.add_sums(by_pane)
+
+    def _outcomes(self) -> dict[str, AccuracyTracker]:
+        return {name: state.accuracy.tracker for name, state in self.versions.items() if state.accuracy is not None}
+
+    def labelled(self, times: Floats) -> None:
+        """Take note of when labels were of."""
+        if len(times):
+            self.last_label = max(float(times.max()), -math.inf if self.last_label is None else self.last_label)
 
     def is_known(self, version: str) -> bool:
         """Whether the version is configured or has a reference of its own: such a version always has a place."""
@@ -297,6 +345,8 @@ class ModelState:
             partitions=partitions,
             references=tuple(one.reference.id for one in self._learned),
             versions={version: state.entry() for version, state in self.versions.items()},
+            last_label=self.last_label,
+            joins=self.join is not None,
         )
 
     def holders(self) -> Iterator[tuple[Place, Holder]]:
@@ -304,6 +354,8 @@ class ModelState:
         name = self.settings.name
         for one in self._learned:
             yield ("reference", name, one.reference.id), one
+        if self.join is not None:
+            yield ("labels", name, ""), self.join
         for version, state in self.versions.items():
             yield ("traffic", name, version), state.traffic
             yield ("archive", name, version), state.archive
@@ -314,12 +366,28 @@ class ModelState:
             if state.learner is not None:
                 yield ("learner", name, version), state.learner
 
-    def load(self, entry: ModelEntry, saved: Saved) -> None:
+    def merge_watermarks(self, other: "ModelState") -> None:
+        """Learn how far another process is."""
+        self.watermarks.merge(other.watermarks)
+        if self.join is not None and other.join is not None:
+            self.join.watermarks.merge(other.join.watermarks)
+
+    def merge_labels(self, other: "ModelState") -> None:
+        """Add what another process has of labels, and of predictions that wait for them."""
+        if other.last_label is not None:
+            self.labelled(np.array([other.last_label]))
+        if self.join is not None and other.join is not None:
+            self.join.merge(other.join)
+
+    def load(self, entry: ModelEntry, saved: Saved, blocks: Mapping[str, bytes]) -> None:
         """Take over watermarks and versions; those of a window of another length are left."""
         window = self.settings.window
         same_window = (entry.pane_s, entry.panes) == (window.pane_s, window.panes)
         if same_window:
             self.watermarks.load(entry.end, entry.partitions)
+        self.last_label = entry.last_label
+        if self.join is not None and entry.joins:
+            self.join.load(saved.labels[self.settings.name], blocks)
         for version, values in entry.versions.items():
             state = self.versions[version] = self.start(version, values.first_seen)
             state.load(self.settings.name, values, saved, entry.end if same_window else None)

@@ -19,7 +19,7 @@ from exporter.ingest.source import Messages
 from exporter.monitor.events import DROP_REASONS, LABEL, LATE_REASONS, REJECT_REASONS, TROUBLE_REASONS, FeatureKey
 from exporter.monitor.fleet import Fleet
 from exporter.monitor.health import SourceHealth, StateHealth
-from exporter.monitor.settings import ModelSettings
+from exporter.monitor.settings import JoinSettings, ModelSettings
 from exporter.monitor.snapshot import Snapshot
 from tests.builders import NOW, PREDICTION, SCORE, a_reference
 
@@ -68,6 +68,7 @@ def run() -> tuple[Snapshot, Rendered]:
         max_age_s=1e7,
         latency_objective_s={"0.99": 0.25},
         info={label.name: WORSE for label in INFO_LABELS},
+        join=JoinSettings(3600.0),
     )
     fleet = Fleet(
         [everything, ModelSettings("quantity", version="1"), ModelSettings("young", version="1", learn=1000)],

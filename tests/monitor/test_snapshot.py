@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ def test_then_js_then_edges_then_the_bins_of_the_last_features(everything: int):
     order: list[str] = []
     full = busy_fleet(10**6).tick(NOW)
     for limit in range(everything, 0, -2):
-        snapshot = Snapshot(full.now, full.models, full.feeds, limit)
+        snapshot = replace(full, series_limit=limit)
         present = {
             "stranger": series_of(snapshot, metrics.PREDICTIONS, model="stranger"),
             "js": series_of(snapshot, metrics.JS_DIVERGENCE),
