@@ -18,8 +18,6 @@ from exporter.ingest.source import Cells, Table, Unavailable
 from exporter.monitor.events import LABEL, text_of
 from exporter.monitor.reference import Columns
 
-_ID = "id"
-
 
 @dataclass(slots=True)
 class Labels:
@@ -37,7 +35,7 @@ class Labels:
 
     def into_table(self, table: Table) -> Table:
         """The table with its labels in the column of labels. Raises Unavailable without a column of ids."""
-        ids = _column(table, self.columns.id or _ID, table.partition)
+        ids = _column(table, self.columns.id or tables.ID, table.partition)
         labels = [self._find(value) for value in tables.python_values(ids)]
         return replace(table, columns={**table.columns, self.columns.label or LABEL.name: labels})
 
@@ -50,7 +48,7 @@ class Labels:
             event = msgspec.json.decode(without_nan(line), type=dict[str, Any])
         except (msgspec.MsgspecError, RecursionError):
             return line
-        label = self._find(event.get(_ID))
+        label = self._find(event.get(tables.ID))
         return line if label is None else msgspec.json.encode({**event, LABEL.name: label})
 
     def _find(self, identity: object) -> object:
@@ -64,7 +62,7 @@ class Labels:
 def read(path: Path, columns: Columns) -> Labels:
     """All labels of a table or of JSONL. Raises Unavailable, naming file and column."""
     native = tables.format_of(path) == "jsonl"
-    identity = _ID if native else columns.id or _ID
+    identity = tables.ID if native else columns.id or tables.ID
     label = LABEL.name if native else columns.label or LABEL.name
     stamp, time_format = ("timestamp", None) if native else (columns.timestamp, columns.timestamp_format)
     newest: dict[str, float] = {}

@@ -15,14 +15,18 @@ from msgspec.structs import astuple
 from exporter.ingest.fields import Fields, Path
 from exporter.ingest.timestamps import column_s
 from exporter.monitor.events import (
+    LABEL,
     NO_ERROR,
     SCORE,
     UNSEEN,
     Batch,
     ErrorReasons,
     FeatureKey,
+    LabelBatch,
     Schema,
+    as_number_column,
     category_text,
+    ids_of,
     is_text,
 )
 from exporter.stats import Counts
@@ -45,6 +49,17 @@ class Row:
     latency_s: float
     error: int
     raw: Mapping[FeatureKey, object] | None
+    identity: object
+
+
+@dataclass(slots=True)
+class LabelRow:
+    """One label without its prediction, leniently read."""
+
+    model: str
+    time: float
+    label: float
+    identity: object
 
 
 class Layout:
@@ -59,6 +74,10 @@ class Layout:
         self.learns = learns
         self.numeric_paths = [_path(fields, name) for name in schema.numeric]
         self.categorical_paths = [_path(fields, name) for name in schema.categorical]
+        self.label_vocabulary = (
+            schema.vocabularies[schema.categorical.index(LABEL)] if LABEL in schema.categorical else None
+        )
+        """Codes of labels; None where they are numbers, or nobody asks for them."""
         self._default_version = version
 
     def version_text(self, version: object, default: str = "") -> str:
@@ -67,7 +86,8 @@ class Layout:
 
     def clashes(self, fields: Fields) -> bool:
         """Whether no Struct can have these fields: a path is asked for twice, or msgspec cannot look for a key."""
-        own = (fields.model, fields.version, fields.timestamp, fields.latency_seconds, fields.error)
+        own = [fields.model, fields.version, fields.timestamp, fields.latency_seconds, fields.error]
+        own += [fields.id] if self.schema.joins else []
         paths = (*self.numeric_paths, *self.categorical_paths, *own)
         return len(set(paths)) < len(paths) or any(_UNFIT.search(key) for path in paths for key in path)
 
@@ -87,6 +107,18 @@ class Layout:
             error=np.array([row.error for row in rows], np.int16),
             schema=self.schema,
             raw=[row.raw or {} for row in rows] if self.learns else None,
+            id=ids_of(row.identity for row in rows) if self.schema.joins else None,
+        )
+
+    def lenient_labels(self, model: str, partition: str, rows: Collection[LabelRow]) -> LabelBatch:
+        """Columns of leniently read labels."""
+        return LabelBatch(
+            model=model,
+            partition=partition,
+            id=ids_of(row.identity for row in rows),
+            time=np.array([row.time for row in rows], np.float64),
+            label=np.array([row.label for row in rows], np.float64),
+            schema=self.schema,
         )
 
 
@@ -104,12 +136,26 @@ class FastLayout:
             self._tree.add(path, str | int | float | bool | None, None)
         self._tree.add(fields.version, str | int | float | None, None)  # `true` and 1 are one key, but two versions
         self._tree.add(fields.error, str | None, None)
+        self._served = [fields.prediction, fields.latency_seconds, fields.error]
+        """What tells a prediction from a label, beside features and scores."""
+        if layout.schema.joins:
+            self._tree.add(fields.id, str | int | float | bool | None, None)
+            several = any(path[: len(fields.scores)] == fields.scores for path in layout.numeric_paths)
+            for path, wanted in (
+                (fields.score, fields.score not in layout.numeric_paths),
+                (fields.scores, not several),
+            ):
+                if wanted:
+                    self._tree.add(path, object, None)
+            self._served += [fields.score, fields.scores]
         if event_time:
             self._tree.add(fields.timestamp, str | float | None, None)
         if not fields.flat:
             self._tree.add_object(fields.features)
         self.struct = self._tree.struct("Event", tag_field=fields.model[0], tag=layout.model)
-        self._no_features = None if fields.flat else self._tree.columns([self.struct()])[fields.features][0]
+        blank = self._tree.columns([self.struct()])
+        self._no_features = None if fields.flat else blank[fields.features][0]
+        self._no_scores = blank[fields.scores][0] if layout.schema.joins else None
 
     def doubtful(self, events: Sequence[Any], version: str = "") -> list[int]:
         """Indices of events to be read leniently: perhaps no prediction, or an impossible timestamp or version."""
@@ -166,7 +212,51 @@ class FastLayout:
             latency_s=np.frombuffer(_doubles(columns[self._fields.latency_seconds])),
             error=np.array(failed, np.int16) if failed else np.full(n, NO_ERROR, np.int16),
             schema=layout.schema,
+            id=ids_of(columns[self._fields.id]) if layout.schema.joins else None,
         )
+
+    def labels(
+        self, partition: str, events: Sequence[Any], now: float | Sequence[float], version: str = ""
+    ) -> tuple[LabelBatch, list[int]] | None:
+        """Those of decoded events that are labels without a prediction, and their places; None if there is none.
+
+        One that is doubtful is not among them.
+        """
+        layout, fields = self.layout, self._fields
+        if not layout.schema.joins or fields.flat:
+            return None
+        columns = self._tree.columns(events)
+        features, label, identity = (columns[path] for path in (fields.features, fields.label, fields.id))
+        alone = [
+            place for place, one in enumerate(features) if one is self._no_features and not _is_blank(label[place])
+        ]
+        for path in self._served:
+            column = columns[path]
+            alone = [place for place in alone if _is_blank(column[place]) or column[place] is self._no_scores]
+        versions, texts = columns[fields.version], self._version_texts(columns, version)
+        alone = [place for place in alone if is_name(texts[versions[place]])]
+        if not alone:
+            return None
+        stamps = columns[fields.timestamp] if self._event_time else [None] * len(events)
+        moments = now if isinstance(now, float) else [now[place] for place in alone]
+        time = column_s([stamps[place] for place in alone], moments)
+        values = [label[place] for place in alone]
+        if layout.label_vocabulary is None:
+            labels = as_number_column(values)
+        else:
+            labels = np.array([layout.label_vocabulary.get(value, UNSEEN) for value in values], np.float64)
+        batch = LabelBatch(
+            model=layout.model,
+            partition=partition,
+            id=ids_of(identity[place] for place in alone),
+            time=time,
+            label=labels,
+            schema=layout.schema,
+        )
+        sound = np.flatnonzero(~np.isnan(time) & (batch.id != 0))
+        if not len(sound):
+            return None
+        return batch.take(sound), [alone[place] for place in sound.tolist()]
 
     def _any_doubtful(self, columns: Mapping[Path, Sequence[Any]]) -> bool:
         """Whether some event lacks its object of features, or (where features lie flat) all of them."""
@@ -256,6 +346,11 @@ def _path(fields: Fields, name: FeatureKey) -> Path:
     if name.kind == "label":
         return fields.label
     return fields.score if name.name == SCORE else (*fields.scores, name.name)
+
+
+def _is_blank(value: object) -> bool:
+    """Whether a decoded value was not there: None, or the NaN of a number."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _doubles(values: Sequence[float | None]) -> bytes:

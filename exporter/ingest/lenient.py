@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from exporter.ingest.fields import Fields, at
-from exporter.ingest.layout import NAME_LIMIT, Layout, Row, is_name
+from exporter.ingest.layout import NAME_LIMIT, LabelRow, Layout, Row, is_name
 from exporter.ingest.source import EMPTY, Envelope
 from exporter.ingest.timestamps import epoch_s
 from exporter.monitor.events import (
@@ -25,6 +25,7 @@ from exporter.monitor.events import (
     FeatureKey,
     Schema,
     as_number,
+    text_of,
 )
 
 MESSAGE_LIMIT_BYTES = 4 * 2**20
@@ -66,7 +67,7 @@ class LenientReader:
         """The layout of a model, configured or not."""
         return self._layouts.get(model, self._unconfigured)
 
-    def read(self, payload: bytes | None, now: float, envelope: Envelope = EMPTY) -> Row | Refusal:
+    def read(self, payload: bytes | None, now: float, envelope: Envelope = EMPTY) -> Row | LabelRow | Refusal:
         """The event as a row, or why not. The event's own model, version and time go before those of its envelope."""
         if payload is None:
             return Refusal("tombstone", "a null value")
@@ -86,7 +87,7 @@ class LenientReader:
             return Refusal("not_an_object", f"a JSON object expected, found {_json_type(event)}")
         return self._row(event, now, envelope)
 
-    def _row(self, event: dict[str, object], now: float, envelope: Envelope) -> Row | Refusal:
+    def _row(self, event: dict[str, object], now: float, envelope: Envelope) -> Row | LabelRow | Refusal:
         fields = self._fields
         model = at(event, fields.model)
         if model is None:
@@ -116,7 +117,7 @@ class LenientReader:
             return Refusal("invalid_timestamp", detail, stamp)
         refusal = self._not_a_prediction(event)
         if refusal is not None:
-            return refusal
+            return self._label(event, layout, time) if refusal.reason == "label" and layout.schema.joins else refusal
         latency = at(event, fields.latency_seconds)
         error = at(event, fields.error)
         codes = layout.reasons.codes
@@ -136,6 +137,17 @@ class LenientReader:
                 else (layout.reasons.other if error else NO_ERROR)
             ),
             raw=self._raw(event) if layout.learns else None,
+            identity=at(event, fields.id),
+        )
+
+    def _label(self, event: dict[str, object], layout: Layout, time: float) -> LabelRow | Refusal:
+        """A label without its prediction."""
+        identity, label = at(event, self._fields.id), at(event, self._fields.label)
+        if not text_of(identity):
+            return Refusal("missing_id", f"{'.'.join(self._fields.id)}: a text or a number expected", identity)
+        vocabulary = layout.label_vocabulary
+        return LabelRow(
+            layout.model, time, as_number(label) if vocabulary is None else _code(label, vocabulary), identity
         )
 
     def _not_a_prediction(self, event: dict[str, object]) -> Refusal | None:

@@ -11,22 +11,25 @@ events are alive at once: with 20,000 decoding alone takes 2.3 us, because every
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import pairwise
 from operator import or_
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 import numpy as np
 
 from exporter.ingest.fields import Fields
-from exporter.ingest.layout import FastLayout, Layout, Row
+from exporter.ingest.layout import FastLayout, LabelRow, Layout, Row
 from exporter.ingest.lenient import UNKNOWN_VERSION, LenientReader, is_json, without_nan
 from exporter.ingest.source import EMPTY, Chunk, Envelope, Messages
-from exporter.monitor.events import DROP_REASONS, Batch, Decoded, Reject, join
+from exporter.monitor.events import DROP_REASONS, Batch, Decoded, LabelBatch, Reject, join, join_labels
 from exporter.monitor.fleet import Fleet
+
+T = TypeVar("T")
+B = TypeVar("B", Batch, LabelBatch)
 
 BLOCK_BYTES = 208_000
 """Messages decoded into one block: what comes of them still fits the second-level cache (250 events of 830 bytes)."""
@@ -37,6 +40,9 @@ ROWS_AT_ONCE = 512
 
 _Parts: TypeAlias = dict[str, list[tuple[Sequence[int], Batch]]]
 """By model: rows in blocks, and which message each row came from."""
+
+_Labels: TypeAlias = dict[str, list[tuple[Sequence[int], LabelBatch]]]
+"""Likewise of labels that came alone."""
 
 _Decode: TypeAlias = Callable[[Any], Any]
 _UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError)
@@ -82,14 +88,16 @@ class NativeCodec:
         if self._revision != self._fleet.revision:
             self._prepare()
         parts: _Parts = {}
+        labels: _Labels = {}
         unread = list[int]()
         for group in _groups(chunk):
-            unread += self._read_fast(group, parts)
+            unread += self._read_fast(group, parts, labels)
         rejects, dropped = list(chunk.rejects), Counter[str]()
         if unread:
-            self._read_leniently(chunk, sorted(unread), parts, rejects, dropped)
-        batches = [_in_order(blocks) for blocks in parts.values()]
-        return Decoded(self._source, len(chunk.payloads) + len(chunk.rejects), batches, rejects, dropped)
+            self._read_leniently(chunk, sorted(unread), parts, labels, rejects, dropped)
+        batches = [_in_order(blocks, join) for blocks in parts.values()]
+        alone = [_in_order(blocks, join_labels) for blocks in labels.values()]
+        return Decoded(self._source, len(chunk.payloads) + len(chunk.rejects), batches, rejects, dropped, alone)
 
     def _prepare(self) -> None:
         """Make the decoders anew: references have changed."""
@@ -128,7 +136,7 @@ class NativeCodec:
         several = alone is None or len(self._alone) > 1
         return [one for one in (alone, self._union if several else None) if one is not None]
 
-    def _read_fast(self, group: _Group, parts: _Parts) -> list[int]:
+    def _read_fast(self, group: _Group, parts: _Parts, labels: _Labels) -> list[int]:
         """Columns of the events that need no closer look; returns which do.
 
         Events of several models are gathered by model first, so that blocks stay large however they are mixed.
@@ -144,7 +152,7 @@ class NativeCodec:
             events = _decoded(decoders, payloads[start : start + rows])
             kinds = set(map(type, events))
             if len(kinds) == 1 and not gathered and (only := self._fast.get(kinds.pop())) is not None:
-                unread += _add(parts, only, range(start, start + len(events)), events, group)
+                unread += _add(parts, labels, only, range(start, start + len(events)), events, group)
                 continue
             for place, event in enumerate(events, start):
                 fast = self._fast.get(type(event))
@@ -156,21 +164,30 @@ class NativeCodec:
                 held.append(event)
             for fast, (places, held) in gathered.items():
                 if len(held) >= rows:
-                    unread += _add(parts, fast, places, held, group)
+                    unread += _add(parts, labels, fast, places, held, group)
                     gathered[fast] = ([], [])
         for fast, (places, held) in gathered.items():
-            unread += _add(parts, fast, places, held, group)
+            unread += _add(parts, labels, fast, places, held, group)
         return unread
 
     def _read_leniently(
-        self, chunk: Messages, unread: list[int], parts: _Parts, rejects: list[Reject], dropped: Counter[str]
+        self,
+        chunk: Messages,
+        unread: list[int],
+        parts: _Parts,
+        labels: _Labels,
+        rejects: list[Reject],
+        dropped: Counter[str],
     ) -> None:
         rows: dict[str, dict[int, Row]] = {}
+        alone: dict[str, dict[int, LabelRow]] = {}
         for index in unread:
             envelope = chunk.envelopes[index] if chunk.envelopes else EMPTY
             row = self._lenient.read(chunk.payloads[index], chunk.time_of(index), envelope)
             if isinstance(row, Row):
                 rows.setdefault(row.model, {})[index] = row
+            elif isinstance(row, LabelRow):
+                alone.setdefault(row.model, {})[index] = row
             elif row.reason in DROP_REASONS:
                 dropped[row.reason] += 1
             else:
@@ -180,9 +197,12 @@ class NativeCodec:
         for model, read in rows.items():
             batch = self._lenient.layout(model).lenient_batch(model, chunk.partition, read.values())
             parts.setdefault(model, []).append((list(read), batch))
+        for model, found in alone.items():
+            label_batch = self._lenient.layout(model).lenient_labels(model, chunk.partition, found.values())
+            labels.setdefault(model, []).append((list(found), label_batch))
 
 
-def _in_order(parts: list[tuple[Sequence[int], Batch]]) -> Batch:
+def _in_order(parts: list[tuple[Sequence[int], B]], join: Callable[[list[B]], B]) -> B:
     """All rows of a model, in the order of their messages."""
     batch = join([part for _, part in parts])
     # Only rows that were read leniently can stand behind their place.
@@ -243,21 +263,38 @@ def _rows_of_a_block(payloads: Sequence[bytes | None]) -> int:
     return -(-n // blocks)
 
 
-def _add(parts: _Parts, fast: FastLayout, places: Sequence[int], events: Sequence[Any], group: _Group) -> list[int]:
+def _add(
+    parts: _Parts, labels: _Labels, fast: FastLayout, places: Sequence[int], events: Sequence[Any], group: _Group
+) -> list[int]:
     """Add the columns of events, which have these places, to the parts of their model; returns the doubtful indices."""
     if not events:
         return []
-    in_doubt: list[int] = []
     version = group.envelope.version
+
+    def indices(places: Sequence[int]) -> Sequence[int]:
+        return places if isinstance(group.indices, range) else [group.indices[place] for place in places]
+
     batch = fast.batch(group.partition, events, _times(group.time, places), version)
-    if batch is None:
-        doubtful = set(fast.doubtful(events, version))
-        in_doubt = [group.indices[places[number]] for number in doubtful]
-        places = [place for number, place in enumerate(places) if number not in doubtful]
-        certain = [event for number, event in enumerate(events) if number not in doubtful]
-        batch = fast.batch(group.partition, certain, _times(group.time, places), version) if certain else None
     if batch is not None:
-        whole = isinstance(group.indices, range)
-        indices = places if whole else [group.indices[place] for place in places]
-        parts.setdefault(batch.model, []).append((indices, batch))
+        parts.setdefault(batch.model, []).append((indices(places), batch))
+        return []
+    alone = fast.labels(group.partition, events, _times(group.time, places), version)
+    if alone is not None:
+        batch_of_labels, theirs = alone
+        labels.setdefault(batch_of_labels.model, []).append((indices([places[one] for one in theirs]), batch_of_labels))
+        places, events = _without(places, theirs), _without(events, theirs)
+        if not events:
+            return []
+    doubtful = fast.doubtful(events, version)
+    in_doubt = [group.indices[places[number]] for number in doubtful]
+    places, events = _without(places, doubtful), _without(events, doubtful)
+    batch = fast.batch(group.partition, events, _times(group.time, places), version) if events else None
+    if batch is not None:
+        parts.setdefault(batch.model, []).append((indices(places), batch))
     return in_doubt
+
+
+def _without(values: Sequence[T], places: Collection[int]) -> list[T]:
+    """The values that stand elsewhere."""
+    left_out = set(places)
+    return [value for place, value in enumerate(values) if place not in left_out]

@@ -31,6 +31,7 @@ from exporter.monitor.events import (
     FeatureKey,
     Reject,
     as_number,
+    ids_of,
 )
 from exporter.monitor.fleet import Fleet
 from exporter.monitor.reference import Columns, is_mostly_numeric
@@ -43,6 +44,8 @@ FORMATS: dict[str, Format] = {".csv": "csv", ".parquet": "parquet", ".jsonl": "j
 
 MISSING_TEXTS = frozenset({"", "NaN", "nan", "NA", "N/A", "null", "NULL"})
 ROWS_AT_ONCE = 4096
+ID = "id"
+"""The column of ids, unless the mapping names another."""
 
 
 class TableCodec:
@@ -84,6 +87,7 @@ class TableCodec:
             latency_s=np.full(int(good.sum()), np.nan),
             error=np.full(int(good.sum()), NO_ERROR, np.int16),
             schema=schema,
+            id=ids_of(self._ids(chunk))[good] if schema.joins else None,
         )
         return Decoded(self._source, chunk.rows + len(chunk.rejects), [batch], rejects, Counter())
 
@@ -92,6 +96,10 @@ class TableCodec:
         if values is None:
             return np.full(table.rows, table.time)
         return times(values, self._columns.timestamp_format)
+
+    def _ids(self, table: Table) -> Sequence[object]:
+        values = table.columns.get(self._columns.id or ID)
+        return [None] * table.rows if values is None else python_values(values)
 
     def _values(self, table: Table, name: FeatureKey) -> Cells:
         values = table.columns.get(column_of(name, self._columns))

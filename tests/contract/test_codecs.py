@@ -15,8 +15,14 @@ from exporter.monitor.fleet import Fleet
 from exporter.monitor.reference import Columns
 from tests.builders import MODEL, NOW, a_fleet, a_reference, an_input
 from tests.ingest import events
+from tests.monitor.joining import a_joining_fleet
 
-FLEETS = {"with a reference": a_fleet(a_reference()), "learning": a_fleet(learn=100), "bare": a_fleet()}
+FLEETS = {
+    "with a reference": a_fleet(a_reference()),
+    "joining": a_joining_fleet(),
+    "learning": a_fleet(learn=100),
+    "bare": a_fleet(),
+}
 
 
 each = pytest.mark.parametrize("fleet", FLEETS.values(), ids=FLEETS)
@@ -27,7 +33,8 @@ def assert_sound(codec: Codec, chunk: Chunk, count: int) -> Decoded:
 
     assert decoded.source == "test"
     assert decoded.events == count
-    assert sum(map(len, decoded.batches)) + len(decoded.rejects) + sum(decoded.dropped.values()) == count
+    read = sum(map(len, decoded.batches)) + sum(map(len, decoded.labels))
+    assert read + len(decoded.rejects) + sum(decoded.dropped.values()) == count
     assert {reject.reason for reject in decoded.rejects} <= set(REJECT_REASONS)
     assert set(decoded.dropped) <= set(DROP_REASONS)
     indices = [reject.index for reject in decoded.rejects]
@@ -44,6 +51,12 @@ def assert_sound(codec: Codec, chunk: Chunk, count: int) -> Decoded:
         assert all(0 < len(version) <= 128 and version.isprintable() for version in batch.versions)
         for place, vocabulary in enumerate(batch.schema.vocabularies):
             assert set(batch.codes[:, place].tolist()) <= {*vocabulary.values(), -1, -2, -3}
+        assert (batch.id is not None) == batch.schema.joins
+    for labels in decoded.labels:
+        assert {len(labels.time), len(labels.id), len(labels.label)} == {len(labels)}
+        assert np.isfinite(labels.time).all()
+        assert not np.isnan(labels.label).any()
+        assert (labels.id > 0).all()
     return decoded
 
 

@@ -25,7 +25,7 @@ from exporter.monitor.events import (
 )
 from exporter.monitor.fleet import Fleet
 from exporter.monitor.reference import Reference
-from exporter.monitor.settings import ModelSettings
+from exporter.monitor.settings import JoinSettings, ModelSettings
 from tests.builders import COLOUR, COLOURS, MODEL, NOW, PREDICTION, SCORE, X, a_fleet, a_reference, an_input
 from tests.ingest import events
 
@@ -46,12 +46,23 @@ def reference(model: str = MODEL) -> Reference:
     return a_reference(columns, model=model)
 
 
-def fleet_of(*models: str) -> Fleet:
-    settings = [ModelSettings(model, version="1", error_reasons=ErrorReasons(["quota"])) for model in models]
-    return Fleet(settings, {model: [reference(model)] for model in models})
+def labelled(model: str) -> Reference:
+    """The same with labels: its predictions can wait for them."""
+    return a_reference(
+        {PREDICTION: ["0", "1"] * 50, SCORE: np.linspace(0, 1, 100), LABEL: ["0", "1"] * 50}, model=model
+    )
+
+
+def fleet_of(*models: str, joins: bool = False) -> Fleet:
+    join = JoinSettings(3600.0) if joins else None
+    reasons = ErrorReasons(["quota"])
+    settings = [ModelSettings(model, version="1", error_reasons=reasons, join=join) for model in models]
+    return Fleet(settings, {model: [labelled(model) if joins else reference(model)] for model in models})
 
 
 ONE, TWO = fleet_of(MODEL), fleet_of(MODEL, "other")
+JOINING, BOTH_JOINING = fleet_of(MODEL, joins=True), fleet_of(MODEL, "other", joins=True)
+each_fleet = st.sampled_from([ONE, TWO, JOINING, BOTH_JOINING])
 
 
 class Forced(NativeCodec):
@@ -77,8 +88,12 @@ def rows_of(decoded: Decoded) -> dict[str, list[tuple[Any, ...]]]:
         numeric = np.where(np.isnan(batch.numeric), 1e99, batch.numeric).tolist()
         latency = np.where(np.isnan(batch.latency_s), 1e99, batch.latency_s).tolist()
         versions = [batch.versions[i] for i in batch.version]
-        columns = (versions, batch.time.tolist(), numeric, batch.codes.tolist(), latency, batch.error.tolist())
+        ids = [None] * len(batch) if batch.id is None else batch.id.tolist()
+        columns = (versions, batch.time.tolist(), numeric, batch.codes.tolist(), latency, batch.error.tolist(), ids)
         rows.setdefault(batch.model, []).extend(zip(*columns, strict=True))
+    for one in decoded.labels:
+        labels = zip(one.id.tolist(), one.time.tolist(), one.label.tolist(), strict=True)
+        rows.setdefault(f"labels of {one.model}", []).extend(labels)
     return rows
 
 
@@ -112,8 +127,27 @@ def assert_routes_agree(chunk: Messages | list[bytes], fleet: Fleet, **options: 
 
     assert account(together) == account(forced.decode(chunk))
     assert account(together) == one_by_one(fast, chunk)
-    counted = sum(map(len, together.batches)) + len(together.rejects) + sum(together.dropped.values())
+    read = sum(map(len, together.batches)) + sum(map(len, together.labels))
+    counted = read + len(together.rejects) + sum(together.dropped.values())
     assert counted == together.events == len(chunk.payloads)
+
+
+label = events.objects(
+    model=events.names,
+    version=events.versions,
+    timestamp=events.times,
+    id=events.either("req-1", "req-1", 5, 5.0, True, st.sampled_from([events.ABSENT, None, "", [], "\ud800"])),
+    label=events.either(0, 1, "1", "mauve", True, None, 2.5, [], {}),
+    score=events.either(*[events.ABSENT] * 5, 0.5),
+    scores=events.either(*[events.ABSENT] * 5, {}, {"yes": 0.1}, None),
+    latency_seconds=events.either(*[events.ABSENT] * 5, 0.1),
+    error=events.either(*[events.ABSENT] * 5, "", "timeout"),
+)
+
+
+@given(st.lists(st.one_of(events.payloads(label), events.payloads(events.sound)), min_size=1, max_size=8), each_fleet)
+def test_labels_that_come_alone_are_the_same_by_either_route(payloads: list[bytes], fleet: Fleet):
+    assert_routes_agree(payloads, fleet)
 
 
 native_payloads = st.lists(events.payloads(events.native), min_size=1, max_size=6)
@@ -122,18 +156,18 @@ mostly_sound = st.lists(
 )
 
 
-@given(st.one_of(native_payloads, mostly_sound), st.sampled_from([ONE, TWO]))
+@given(st.one_of(native_payloads, mostly_sound), each_fleet)
 def test_the_fast_route_is_the_lenient_one(payloads: list[bytes], fleet: Fleet):
     assert_routes_agree(payloads, fleet)
 
 
-@given(native_payloads, st.sampled_from([ONE, TWO]))
+@given(native_payloads, each_fleet)
 def test_also_with_arrival_time_and_a_default_model(payloads: list[bytes], fleet: Fleet):
     assert_routes_agree(payloads, fleet, event_time=False, default_model=MODEL)
     assert_routes_agree(payloads, fleet, default_model="stranger")
 
 
-@given(st.lists(events.payloads(events.flat), min_size=1, max_size=6), st.sampled_from([ONE, TWO]))
+@given(st.lists(events.payloads(events.flat), min_size=1, max_size=6), each_fleet)
 def test_also_with_flat_features(payloads: list[bytes], fleet: Fleet):
     assert_routes_agree(payloads, fleet, fields=remap({"features": "*"}, frozenset({"unknown"})))
 
