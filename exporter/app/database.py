@@ -1,7 +1,8 @@
 """The SQLite database that a state is kept in: how it is made, opened, and told from one that must not be used.
 
 SQLite checks its pages. A seal (the sum of checksums of all rows, written in every transaction) tells what it cannot:
-flipped bits within values, rows of different transactions, rows that somebody edited.
+flipped bits within values, rows of different transactions, rows that somebody edited. Blocks are many and large: of
+them the seal knows the checksums that stand beside them, and their values are checked when they are read.
 """
 
 import contextlib
@@ -20,7 +21,7 @@ import msgspec
 
 NAME = "state.sqlite3"
 APPLICATION_ID = 0x4D484558  # MHEX
-SCHEMA = 1
+SCHEMA = 2
 
 Reason: TypeAlias = Literal["damaged", "newer", "foreign"]
 
@@ -28,6 +29,7 @@ _TABLES = {
     "entries": "CREATE TABLE entries (key TEXT PRIMARY KEY NOT NULL, value BLOB NOT NULL)",
     "positions": "CREATE TABLE positions (source TEXT NOT NULL, partition TEXT NOT NULL, position TEXT NOT NULL, "
     "PRIMARY KEY (source, partition))",
+    "blocks": "CREATE TABLE blocks (key TEXT PRIMARY KEY NOT NULL, checksum INTEGER NOT NULL, value BLOB NOT NULL)",
     "seal": "CREATE TABLE seal (checksum INTEGER NOT NULL)",
 }
 BESIDE = ("-wal", "-shm", "-journal")
@@ -70,6 +72,8 @@ class Held:
 
     entries: dict[str, bytes] = field(default_factory=dict)
     positions: dict[str, dict[str, str]] = field(default_factory=dict)
+    blocks: dict[str, int] = field(default_factory=dict)
+    """The checksum of each."""
     seal: int = 0
 
 
@@ -154,8 +158,10 @@ def read(connection: sqlite3.Connection) -> Held:
         for row in connection.execute("SELECT source, partition, position FROM positions"):
             source, partition, position = map(_text, row)
             positions.setdefault(source, {})[partition] = position
+        blocks = dict(connection.execute("SELECT key, checksum FROM blocks"))
         seals = connection.execute("SELECT checksum FROM seal").fetchall()
-        seal = seal_of([checksum(key, value) for key, value in entries.items()], positions)
+        checksums = [*(checksum(key, value) for key, value in entries.items()), *blocks.values()]
+        seal = seal_of(checksums, positions)
     except sqlite3.Error as error:
         if is_trouble(error):
             raise
@@ -164,7 +170,20 @@ def read(connection: sqlite3.Connection) -> Held:
         raise Unusable("damaged", "a value of the wrong type") from None
     if seals != [(seal,)]:
         raise Unusable("damaged", "what it holds does not match its checksum")
-    return Held(entries, positions, seal)
+    return Held(entries, positions, blocks, seal)
+
+
+def read_block(connection: sqlite3.Connection, key: str) -> bytes | None:
+    """The bytes of a block; None if it is not there, or damaged."""
+    try:
+        found = connection.execute("SELECT checksum, value FROM blocks WHERE key = ?", (key,)).fetchone()
+    except sqlite3.DatabaseError as error:
+        if is_trouble(error):
+            raise
+        return None
+    if found is None or not isinstance(found[1], bytes) or checksum(key, found[1]) != found[0]:
+        return None
+    return found[1]
 
 
 def _check_kind(connection: sqlite3.Connection) -> None:

@@ -42,16 +42,20 @@ WRITE_S = 5.0
 """Ticks, and at least seconds, that a write of state may take before what is measured is shown without it. A disk needs
 milliseconds; but while sources are busy, each call into the database may wait as many for the interpreter."""
 
+HELD_BYTES = 16 * 2**20
+"""Rows that wait for labels and are in memory because they are not durable yet."""
+
 RESCAN_S = 60.0
 """How often reference files are looked for anew."""
 
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """A source and the codec of its messages."""
+    """A source and the codec of its messages; `labels`, if they are known to be among them."""
 
     source: Source
     codec: Codec
+    labels: bool = False
 
 
 class Runtime:
@@ -82,6 +86,7 @@ class Runtime:
             for source, positions in store.positions.items():
                 self._positions.setdefault(source, {}).update(positions)
         self._writing: asyncio.Task[bool] | None = None
+        self._unwritten: set[str] = set()
         self._renderer = Renderer(__version__, started=time.time(), tick_s=tick_s)
         self._last_tick = time.monotonic()
         self._logged: dict[tuple[str, str], float] = {}
@@ -120,6 +125,9 @@ class Runtime:
             await self._adopt_learned(learner)
         for _ in self.fleet.settle():
             await asyncio.sleep(0)
+        for model, work in self.fleet.label_work(time.time(), self._labels_to_come()):
+            await asyncio.to_thread(work.run)
+            model.label_done(work)
         snapshot, acknowledged = await self._save()
         self.rendered = await asyncio.to_thread(self._render, snapshot)
         for feed in self.feeds:
@@ -133,6 +141,11 @@ class Runtime:
         _, positions = await self._save()
         return positions
 
+    async def relieve(self) -> None:
+        """Where much waits in memory for labels, make it durable before more comes. Awaiting it is back-pressure."""
+        if self._store is not None and self.fleet.held_bytes > HELD_BYTES:
+            await self.checkpoint()
+
     def counted(self, source: str, partition: str, position: str) -> None:
         """Take note of how far a source's partition is counted."""
         self._positions[source][partition] = position
@@ -144,6 +157,13 @@ class Runtime:
         if last is None or now - last >= LOG_EVERY_S:
             self._logged[key] = now
             logger.log(level, message, *arguments)
+
+    def _labels_to_come(self) -> set[str] | None:
+        """Partitions that have more labels to deliver; None where that cannot be asked."""
+        feeds = [feed for feed in self.feeds if feed.labels]
+        if any(feed.source.not_ready() for feed in feeds):
+            return None
+        return {one for feed in feeds for one in feed.source.waiting(self._positions[feed.source.name])}
 
     def _snapshot(self) -> Snapshot:
         waiting: list[str] = []
@@ -175,23 +195,27 @@ class Runtime:
             return snapshot, positions
         if self._writing is None:
             # Taken here, not in the task: before that runs, sources may have gone on.
-            changes = self.fleet.changes()
-            writing = self._writing = asyncio.create_task(self._write(self._store, changes, positions))
+            changes, blocks = self.fleet.changes(), self.fleet.changed_blocks()
+            writing = self._writing = asyncio.create_task(self._write(self._store, changes, positions, blocks))
             await asyncio.wait([writing], timeout=limit_s)
             if writing.done():
                 return snapshot, positions if writing.result() else None
         self._state_failed(f"a write takes longer than {limit_s:g} s")
         return snapshot, None
 
-    async def _write(self, store: Store, changes: Changes, positions: Mapping[str, Positions]) -> bool:
+    async def _write(self, store: Store, changes: Changes, positions: Mapping[str, Positions], blocks: Changes) -> bool:
         started = time.monotonic()
         try:
-            await asyncio.to_thread(store.write, changes, positions)
+            await asyncio.to_thread(store.write, changes, positions, blocks)
         except StateError as error:
+            self._unwritten |= blocks.keys()  # the store writes them next time
             self._state_failed(str(error))
             return False
         finally:
             self._writing = None
+        self._unwritten |= blocks.keys()
+        self.fleet.durable(self._unwritten)
+        self._unwritten = set()
         if self._state is not None:
             if self._state.trouble is not None:
                 logger.info("state: durable again")
@@ -199,7 +223,7 @@ class Runtime:
                 self._state,
                 last_write=time.time(),
                 write_duration_s=time.monotonic() - started,
-                size_bytes=store.bytes,
+                size_bytes=store.size_bytes,
                 set_aside=_set_aside(store),
                 trouble=None,
             )
@@ -287,6 +311,7 @@ class Inlet:
             return await counted
         receipt = self._count(chunk, self._codec.decode(chunk))
         await asyncio.sleep(0)
+        await self._runtime.relieve()
         return receipt
 
     async def checkpoint(self) -> Positions | None:

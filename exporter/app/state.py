@@ -3,6 +3,9 @@
 A transaction replaces what has changed of the fleet together with the positions of the sources, and is on disk (WAL,
 synchronous=FULL) before `write` returns. While writing fails, changes are kept and written with the next that succeed.
 
+Entries are kept in memory too: whatever becomes of the file, they can be written anew. Blocks of rows are not, once
+they are durable: they are read again one by one, by any thread, and those of a file that is lost are lost.
+
 A database that is damaged, of a later release or somebody else's is moved aside with all its files and a fresh one
 started: it is never used, and never deleted. What cannot be seen is a write-ahead log that has lost its end, or a whole
 older copy of the files: then the state is that of an earlier transaction, whole in itself. Counters have gone back to
@@ -12,7 +15,8 @@ it, and sources resume from its positions.
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Mapping
+import threading
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeAlias
@@ -32,6 +36,7 @@ from exporter.app.database import (
     is_busy,
     is_trouble,
     read,
+    read_block,
     readable,
     seal_of,
     stat_of,
@@ -72,6 +77,9 @@ class Store:
         # All that is to be durable: whatever becomes of the file, it can be written anew.
         self._entries: dict[str, bytes] = {}
         self._checksums: dict[str, int] = {}
+        self._blocks: dict[str, int] = {}
+        self._due_blocks: dict[str, bytes | None] = {}
+        self._lock = threading.Lock()
         self._seal = 0
         self._due: set[str] | None = None
         self._due_sources: set[str] = set()
@@ -92,19 +100,36 @@ class Store:
             store.trouble = f"{store.path}: {cause_of(error)}"
             held = store._read_only()
         store.entries, store.positions, store._seal = held.entries, held.positions, held.seal
+        store._blocks = held.blocks
         return store
 
     @property
-    def bytes(self) -> int:
+    def size_bytes(self) -> int:
         """Size of the database and its log."""
         return sum(found.st_size for found in map(stat_of, self._paths("", "-wal")) if found is not None)
 
-    def write(self, changes: Changes, positions: PositionsBySource) -> None:
-        """Make changed entries, and all positions of the sources that are given, durable in one transaction.
+    def read(self, key: str) -> bytes | None:
+        """A durable block; None if it is not there, or damaged. Implements blocks.Shelf, for any thread."""
+        with self._lock:
+            if self._connection is None:
+                return None
+            try:
+                return read_block(self._connection, key)
+            except sqlite3.Error:
+                return None
 
-        The first changes of a process are its whole state. Raises StateError; then they are kept for the next write.
+    def write(self, changes: Changes, positions: PositionsBySource, blocks: Changes | None = None) -> None:
+        """Make changes, and all positions of the sources that are given, durable in one transaction.
+
+        The first changes of a process are its whole state, but for blocks. Raises StateError; then they are kept for
+        the next write.
         """
+        with self._lock:
+            self._write(changes, positions, blocks or {})
+
+    def _write(self, changes: Changes, positions: PositionsBySource, blocks: Changes) -> None:
         self._take(changes, positions)
+        self._due_blocks.update(blocks)
         try:
             if self._connection is not None and self._files != self._inodes():
                 self._detach()
@@ -121,9 +146,13 @@ class Store:
             raise StateError(self.trouble) from None
         self.trouble = None
 
+    def keep_blocks(self, keys: Collection[str]) -> None:
+        """Let all blocks but these be gone with the next write: their reader has no use for them."""
+        self._due_blocks.update({key: None for key in self._blocks if key not in keys})
+
     def put_aside(self, reason: Reason, detail: str) -> None:
         """Move the database aside and start a fresh one, as its reader cannot use what it holds."""
-        self.entries, self.positions = {}, {}
+        self.entries, self.positions, self._blocks = {}, {}, {}
         self._unusable = Unusable(reason, detail)
         try:
             self._leave(self._unusable)
@@ -168,6 +197,7 @@ class Store:
             raise
         if held.seal != self._seal:
             self._due = None  # it is not what was written last
+            self._blocks = {key: one for key, one in self._blocks.items() if held.blocks.get(key) == one}
         self._files = self._inodes()
         return held
 
@@ -221,6 +251,8 @@ class Store:
         if due is None:
             connection.execute("DELETE FROM entries")
             connection.execute("DELETE FROM positions")
+            others = [(key,) for (key,) in connection.execute("SELECT key FROM blocks") if key not in self._blocks]
+            connection.executemany("DELETE FROM blocks WHERE key = ?", others)
             due, sources = set(self._entries), set(self.positions)
         connection.executemany("DELETE FROM entries WHERE key = ?", [(key,) for key in due - self._entries.keys()])
         connection.executemany(
@@ -232,12 +264,19 @@ class Store:
             "INSERT INTO positions VALUES (?, ?, ?)",
             [(source, *position) for source in sources for position in self.positions[source].items()],
         )
-        seal = seal_of(self._checksums.values(), self.positions)
+        blocks = {key: checksum(key, value) for key, value in self._due_blocks.items() if value is not None}
+        connection.executemany("DELETE FROM blocks WHERE key = ?", [(key,) for key in self._due_blocks])
+        connection.executemany(
+            "INSERT INTO blocks VALUES (?, ?, ?)", [(key, blocks[key], self._due_blocks[key]) for key in blocks]
+        )
+        blocks = {key: one for key, one in self._blocks.items() if key not in self._due_blocks} | blocks
+        seal = seal_of([*self._checksums.values(), *blocks.values()], self.positions)
         connection.execute("UPDATE seal SET checksum = ?", (seal,))
         connection.execute("COMMIT")
         if self._files != self._inodes():
             raise OSError("its files were deleted or replaced")
         self._seal, self._due, self._due_sources = seal, set(), set()
+        self._blocks, self._due_blocks = blocks, {}
 
     def _recover(self, error: Exception) -> None:
         """Make the next write possible after one that failed."""

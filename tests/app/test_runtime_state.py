@@ -30,7 +30,7 @@ class FakeStore:
     positions: Mapping[str, Mapping[str, str]] = {}
     set_aside = None
     trouble = None
-    bytes = 4096
+    size_bytes = 4096
 
     def __init__(self) -> None:
         self.written: list[Mapping[str, Mapping[str, str]]] = []
@@ -40,7 +40,9 @@ class FakeStore:
         self.open.set()
         self.calls = 0
 
-    def write(self, changes: Mapping[str, Any], positions: Mapping[str, Mapping[str, str]]) -> None:
+    def write(
+        self, changes: Mapping[str, Any], positions: Mapping[str, Mapping[str, str]], blocks: Mapping[str, Any]
+    ) -> None:
         self.calls += 1
         assert self.open.wait(20)
         if self.fails:
@@ -120,8 +122,8 @@ def test_what_is_written_together_is_of_one_moment(tmp_path: Path):
     class Recording(Store):
         """Keeps what a process would find that was started after each transaction."""
 
-        def write(self, changes: Any, positions: Any) -> None:
-            super().write(changes, positions)
+        def write(self, changes: Any, positions: Any, blocks: Any = None) -> None:
+            super().write(changes, positions, blocks)
             kept.append(shutil.copytree(tmp_path / "state", tmp_path / f"copy-{len(kept)}"))
 
     kept: list[Path] = []

@@ -109,11 +109,90 @@ def test_the_log_is_bounded_and_space_is_reused(tmp_path: Path):
     store, most = filled(tmp_path), 0
     for number in range(300):
         store.write({f"k{number % 20}": rng.randbytes(50_000)}, {})
-        most = max(most, store.bytes)
+        most = max(most, store.size_bytes)
 
     assert most < 20 * 60_000 + 6 * 2**20
     store.close()
-    assert store.bytes < 20 * 60_000
+    assert store.size_bytes < 20 * 60_000
+
+
+# ---- blocks ----------------------------------------------------------------------------------------------------------
+
+
+def test_blocks_are_read_again_one_by_one(tmp_path: Path):
+    store = Store.open(tmp_path)
+    store.write({"a": b"1"}, {}, {"x": b"rows", "y": b"more"})
+    assert (store.read("x"), store.read("y"), store.read("z")) == (b"rows", b"more", None)
+
+    store.write({}, {}, {"x": b"rows and rows", "y": None})
+    store.close()
+    with closing(Store.open(tmp_path)) as again:
+        assert again.entries == {"a": b"1"}
+        assert (again.read("x"), again.read("y")) == (b"rows and rows", None)
+        again.write({"a": b"2"}, {})
+        assert again.read("x") == b"rows and rows", "the first transaction of a process leaves them"
+
+
+def test_blocks_that_nobody_has_a_use_for_are_gone_with_the_next_write(tmp_path: Path):
+    store = Store.open(tmp_path)
+    store.write({}, {}, {"x": b"1", "y": b"2"})
+    store.close()
+    with closing(Store.open(tmp_path)) as again:
+        again.keep_blocks({"y"})
+        again.write({}, {})
+        assert (again.read("x"), again.read("y")) == (None, b"2")
+
+
+def test_a_block_that_was_changed_behind_our_back_is_not_there(tmp_path: Path):
+    store = Store.open(tmp_path)
+    store.write({}, {}, {"x": b"1", "y": b"2"})
+    store.close()
+    with closing(sqlite3.connect(tmp_path / NAME)) as other:
+        other.execute("UPDATE blocks SET value = ? WHERE key = 'x'", (b"3",))
+        other.commit()
+    with closing(Store.open(tmp_path)) as again:
+        assert again.set_aside is None, "the rest is good"
+        assert (again.read("x"), again.read("y")) == (None, b"2")
+
+
+def test_a_block_more_or_less_is_another_state(tmp_path: Path):
+    store = Store.open(tmp_path)
+    store.write({}, {}, {"x": b"1", "y": b"2"})
+    store.close()
+    with closing(sqlite3.connect(tmp_path / NAME)) as other:
+        other.execute("DELETE FROM blocks WHERE key = 'x'")
+        other.commit()
+    with closing(Store.open(tmp_path)) as again:
+        assert again.set_aside is not None
+        assert again.set_aside[0] == "damaged"
+
+
+def test_blocks_that_could_not_be_written_are_written_with_the_next(tmp_path: Path):
+    store = filled(tmp_path)
+    assert store._connection is not None
+    store._connection.execute("PRAGMA max_page_count=12")
+    with pytest.raises(StateError):
+        store.write({}, {}, {"x": b"1" * 10**6})
+    assert store.read("x") is None
+    store._connection.execute("PRAGMA max_page_count=100000")
+    store.write({}, {}, {"y": b"2"})
+    assert store.read("x") == b"1" * 10**6
+    assert store.read("y") == b"2"
+    store.close()
+
+
+def test_of_a_file_that_is_lost_blocks_are_lost_and_entries_are_not(tmp_path: Path):
+    store = filled(tmp_path)
+    store.write({}, {}, {"x": b"1"})
+    shutil.rmtree(tmp_path)
+    tmp_path.mkdir()
+    with suppress(StateError):
+        store.write({}, {})
+    store.write({}, {}, {"y": b"2"})
+    assert (store.read("x"), store.read("y")) == (None, b"2")
+    store.close()
+    with closing(Store.open(tmp_path)) as again:
+        assert again.entries == FIRST[0]
 
 
 # ---- one process at a time -------------------------------------------------------------------------------------------
@@ -472,8 +551,9 @@ def sql(path: Path, *statements: str) -> None:
 @pytest.mark.parametrize(
     ("statements", "reason"),
     [
-        (["PRAGMA user_version=2"], "newer"),
-        (["PRAGMA user_version=2", "DROP TABLE entries", "CREATE TABLE other (x)"], "newer"),
+        (["PRAGMA user_version=3"], "newer"),
+        (["PRAGMA user_version=3", "DROP TABLE entries", "CREATE TABLE other (x)"], "newer"),
+        (["PRAGMA user_version=1"], "damaged"),
         (["PRAGMA user_version=0"], "damaged"),
         (["PRAGMA application_id=7"], "foreign"),
         (["CREATE TABLE other (x)"], "foreign"),
