@@ -40,7 +40,7 @@ from exporter.ingest.tables import FORMATS
 from exporter.monitor.accuracy import LOSSES, QUALITIES
 from exporter.monitor.events import ErrorReasons
 from exporter.monitor.panes import sliding_window
-from exporter.monitor.settings import Budget, ModelSettings
+from exporter.monitor.settings import Budget, JoinSettings, ModelSettings
 
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
@@ -108,6 +108,7 @@ def model_settings(model: ModelConfig) -> ModelSettings:
         psi_threshold=model.thresholds.psi,
         feature_psi_thresholds={name: one.psi for name, one in model.thresholds.features.items()},
         drifted_features_ratio=model.thresholds.drifted_features_ratio,
+        join=_join_settings(model.labels),
         min_labels=model.labels.min_samples,
         quality_tolerances=model.thresholds.quality,
         error_reasons=ErrorReasons(model.error_reasons),
@@ -120,6 +121,12 @@ def model_settings(model: ModelConfig) -> ModelSettings:
         },
         info=model.info,
     )
+
+
+def _join_settings(labels: LabelsConfig) -> JoinSettings | None:
+    if labels.maturity is None:
+        return None
+    return JoinSettings(seconds(labels.maturity), labels.max_pending, labels.sample)
 
 
 def fields_of(source: SourceConfig) -> Fields:
@@ -166,6 +173,8 @@ def _check(config: Config) -> None:
             raise _Wrong(f"{key}.window: {limit} expected, found {model.window!r}")
         if model.budget is not None:
             _check_budget(model, window_s, f"{key}.budget")
+        if model.labels.maturity is not None and _duration(model.labels.maturity, f"{key}.labels.maturity") < 1:
+            raise _Wrong(f"{key}.labels.maturity: at least 1s expected, found {model.labels.maturity!r}")
         if model.max_age is not None:
             _duration(model.max_age, f"{key}.max_age")
         for quantile, limit in model.latency_objective.items():

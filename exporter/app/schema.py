@@ -42,8 +42,11 @@ class BudgetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 
 class LabelsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Ground truth of a model."""
+    """Ground truth of a model. With a `maturity`, labels may come alone: predictions wait that long for theirs."""
 
+    maturity: Duration | None = None
+    max_pending: Positive = thresholds.MAX_PENDING.count
+    sample: Annotated[float, Meta(gt=0, le=1)] = 1.0
     min_samples: Positive = thresholds.MIN_LABELS.count
 
 
@@ -124,11 +127,16 @@ class ShareConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
 
 class KafkaConfig(_EventSource, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="type", tag="kafka"):
-    """Topics of predictions and of labels; a consumer group, unless `partitions` says which are this member's."""
+    """Topics of predictions and of labels; a consumer group, unless `partitions` says which are this member's.
+
+    With `label_join: broadcast` each member reads all labels. With `copartitioned` it reads those of the partitions
+    whose predictions it has: they must be keyed alike, in equally many partitions.
+    """
 
     bootstrap_servers: Annotated[list[Name], Meta(min_length=1)]
     topics: list[Name] = []
     label_topics: list[Name] = []
+    label_join: Literal["broadcast", "copartitioned"] = "broadcast"
     group_id: Name | None = None
     partitions: ShareConfig | None = None
     client: Literal["auto", "kafka-python", "confluent"] = "auto"

@@ -1,5 +1,7 @@
 """From a checked configuration to a runtime."""
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from exporter.app.clock import LiveSurroundings
@@ -18,20 +20,28 @@ from exporter.ingest.lenient import UNKNOWN_VERSION
 from exporter.ingest.native import NativeCodec
 from exporter.ingest.source import Codec, Source, Unavailable
 from exporter.ingest.tables import TableCodec, format_of
+from exporter.monitor.blocks import Shelf
 from exporter.monitor.fleet import Fleet
 from exporter.monitor.reference import Columns, Reference
 from exporter.monitor.state import BadState, NewerState
 
+_LABELS = "-labels"
+"""Ending of the name of a source that brings labels alone."""
 
-def build_fleet(config: Config, base: Path) -> Fleet:
-    """The fleet with its references; paths are relative to `base`. Raises BadReference and ConfigError."""
+
+def build_fleet(config: Config, base: Path, shelf: Shelf | None = None) -> Fleet:
+    """The fleet with its references; paths are relative to `base`. Raises BadReference and ConfigError.
+
+    Rows that wait for labels lie on the `shelf` once they are durable.
+    """
     references = find_references(config, base)
     for place, model in enumerate(config.models):
         known = {feature.name for one in references.get(model.name, ()) for feature in one.features}
         for name in model.thresholds.features if known else ():
             if name not in known:
                 raise ConfigError(f"models[{place}].thresholds.features.{name}: no reference has this feature")
-    return Fleet([model_settings(model) for model in config.models], references, series_limit=config.series_limit)
+    settings = [model_settings(model) for model in config.models]
+    return Fleet(settings, references, series_limit=config.series_limit, shelf=shelf)
 
 
 def find_references(config: Config, base: Path) -> dict[str, list[Reference]]:
@@ -51,8 +61,8 @@ def build_runtime(config: Config, base: Path) -> tuple[Runtime, HttpSource | Non
             http = HttpSource(name, surroundings, body_limit_bytes=source.max_body_bytes)
             feeds.append(Feed(http, _native(fleet, name, source, event_time=source.time == "event")))
         elif isinstance(source, KafkaConfig):
-            reader = _kafka(fleet, name, source, base, surroundings)
-            feeds.append(Feed(reader, _native(fleet, name, source, event_time=True)))
+            for reader, labels in _kafka(fleet, name, source, base, surroundings):
+                feeds.append(Feed(reader, _native(fleet, reader.name, source, event_time=True), labels=labels))
         else:
             feeds.append(_file(fleet, name, source, base, surroundings))
     rescan = (lambda: find_references(config, base)) if any(model.references for model in config.models) else None
@@ -64,14 +74,14 @@ def _restored(config: Config, base: Path) -> tuple[Fleet, Store | None]:
     if config.state is None:
         return build_fleet(config, base), None
     store = Store.open(base / config.state.path)
-    fleet = build_fleet(config, base)
-    if not store.entries:
-        return fleet, store
-    try:
-        fleet.load(store.entries)
-    except BadState as error:
-        store.put_aside("newer" if isinstance(error, NewerState) else "damaged", str(error))
-        fleet = build_fleet(config, base)
+    fleet = build_fleet(config, base, store)
+    if store.entries:
+        try:
+            fleet.load(store.entries)
+        except BadState as error:
+            store.put_aside("newer" if isinstance(error, NewerState) else "damaged", str(error))
+            fleet = build_fleet(config, base, store)
+    store.keep_blocks(fleet.block_keys())
     return fleet, store
 
 
@@ -135,18 +145,28 @@ def _sasl(sasl: SaslConfig, base: Path) -> Sasl:
     return Sasl(sasl.mechanism, sasl.username or "", password)
 
 
-def _kafka(fleet: Fleet, name: str, source: KafkaConfig, base: Path, surroundings: LiveSurroundings) -> KafkaSource:
-    share = source.partitions
-    return KafkaSource(
-        name,
-        surroundings,
-        _kafka_client(source, name),
-        kafka_connection(source, base, name),
-        [*source.topics, *source.label_topics],
-        share=None if share is None else Share(share.number, share.of),
-        # A quarter of the window: far less than partitions may be apart before the window leaves one behind.
-        slack_s=min((settings.window.seconds for settings in fleet.models), default=3600.0) / 4,
+def _kafka(
+    fleet: Fleet, name: str, source: KafkaConfig, base: Path, surroundings: LiveSurroundings
+) -> Iterator[tuple[KafkaSource, bool]]:
+    """The source, or two where labels are shared out in another way; and whether it brings labels."""
+    connection, client = kafka_connection(source, base, name), _kafka_client(source, name)
+    share = None if source.partitions is None else Share(source.partitions.number, source.partitions.of)
+    whole = Share(0, 1)
+    apart = source.label_join == "broadcast" and bool(source.topics and source.label_topics) and share != whole
+    # A quarter of the window: far less than partitions may be apart before the window leaves one behind.
+    slack_s = min((settings.window.seconds for settings in fleet.models), default=3600.0) / 4
+    topics = source.topics if apart else [*source.topics, *source.label_topics]
+    equal = source.label_join == "copartitioned"
+    yield (
+        KafkaSource(
+            name, surroundings, client, connection, topics, share=share, equal_partitions=equal, slack_s=slack_s
+        ),
+        bool(source.label_topics) and not apart,
     )
+    if apart:
+        alone = replace(connection, group_id=None, client_id=f"{connection.client_id}-labels")
+        labels = f"{name}{_LABELS}"
+        yield KafkaSource(labels, surroundings, client, alone, source.label_topics, share=whole, slack_s=slack_s), True
 
 
 def _kafka_client(source: KafkaConfig, name: str) -> Connect:
@@ -197,5 +217,5 @@ def _native(fleet: Fleet, name: str, source: SourceConfig, *, event_time: bool) 
 def _name(source: SourceConfig, taken: list[str]) -> str:
     """The source's type, numbered from the second of a type on."""
     kind = {HttpConfig: "http", KafkaConfig: "kafka", FileConfig: "file"}[type(source)]
-    several = sum(name.split("-")[0] == kind for name in taken)
+    several = sum(name.split("-")[0] == kind and not name.endswith(_LABELS) for name in taken)
     return f"{kind}-{several + 1}" if several else kind

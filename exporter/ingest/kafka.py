@@ -61,15 +61,20 @@ class KafkaSource:
         topics: Sequence[str],
         *,
         share: Share | None = None,
+        equal_partitions: bool = False,
         slack_s: float = 900.0,
     ) -> None:
-        """`share` makes ownership static; `slack_s` is how far apart in record time partitions may be read."""
+        """`share` makes ownership static; `slack_s` is how far apart in record time partitions may be read.
+
+        With `equal_partitions` topics are only read if all have equally many: what is keyed alike then lies alike.
+        """
         self.name = name
         self._surroundings = surroundings
         self._connect = connect
         self._connection = connection
         self._topics = tuple(dict.fromkeys(topics))
         self._share = share
+        self._equal_partitions = equal_partitions
         self._slack_s = slack_s
         self._lanes = Lanes(slack_s)
         self._counted: dict[Partition, int] = {}
@@ -281,7 +286,8 @@ class KafkaSource:
         in_thread = self._surroundings.in_thread
         try:
             found = await in_thread(client.partitions, self._topics)
-            if self._share is not None:
+            unequal = self._unequal(found)
+            if unequal is None and self._share is not None:
                 await self._own(client, found, self._share, sink)
             there = {partition for partition in self._owned if partition.number in found.get(partition.topic, ())}
             bounds = await in_thread(client.bounds, there)
@@ -289,6 +295,8 @@ class KafkaSource:
             self._went_wrong(sink, error)
             self._reachable = False
             return
+        if unequal is not None:
+            raise Unreachable("partition_counts", unequal)
         self._reachable = True
         self._ends = {partition: bound.end for partition, bound in bounds.items()}
         gaps, self._gaps = self._gaps, []
@@ -300,6 +308,13 @@ class KafkaSource:
             self._went_wrong(sink, Unreachable("topic_missing", f"no such topic: {', '.join(missing)}"))
         else:
             self._trouble = None
+
+    def _unequal(self, found: Mapping[str, Collection[int]]) -> str | None:
+        """Why topics that are to be partitioned alike are not."""
+        if not self._equal_partitions or len({len(numbers) for numbers in found.values()}) <= 1:
+            return None
+        sizes = ", ".join(f"{topic} has {len(numbers)}" for topic, numbers in found.items())
+        return f"label_join: copartitioned needs equally many partitions, but {sizes}; use label_join: broadcast"
 
     async def _own(self, client: Client, found: Mapping[str, Collection[int]], share: Share, sink: Sink) -> None:
         """Take what is ours of the partitions that exist and that are not read yet."""

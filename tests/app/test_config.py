@@ -7,7 +7,7 @@ from exporter.app import config
 from exporter.app.config import ConfigError, Listen, fields_of, model_settings, parse
 from exporter.app.schema import Config, FileConfig, HttpConfig, KafkaConfig, SaslConfig, TlsConfig
 from exporter.app.setup import access
-from exporter.monitor.settings import Budget
+from exporter.monitor.settings import Budget, JoinSettings
 
 ENVIRONMENT = {"MODEL_VERSION": "7", "FOLDER": "/data", "POD_NAME": "exporter-1", "KAFKA_PASSWORD": "s3cret"}
 
@@ -25,7 +25,7 @@ models:
     min_samples: 200
     thresholds:
       {psi: 0.2, alpha: 0.01, drifted_features_ratio: 0.5, features: {car_value: {psi: 0.3}}, quality: {accuracy: 0.01}}
-    labels: {min_samples: 50}
+    labels: {maturity: 24h, max_pending: 1000, sample: 0.5, min_samples: 50}
     latency_objective: {p99: 250ms, p99.9: 1s}
     error_reasons: [quota]
     trained: 2026-11-01T00:00:00+01:00
@@ -95,6 +95,7 @@ def test_everything_that_can_be_set():
     assert (car_loan.window.seconds, car_loan.window.label) == (1800, "30m")
     assert (car_loan.min_samples, car_loan.psi_threshold, car_loan.alpha) == (200, 0.2, 0.01)
     assert car_loan.drifted_features_ratio == 0.5
+    assert car_loan.join == JoinSettings(86400.0, 1000, 0.5)
     assert (car_loan.min_labels, car_loan.quality_tolerances) == (50, {"accuracy": 0.01})
     assert car_loan.feature_psi_thresholds == {"car_value": 0.3}
     assert car_loan.latency_objective_s == {"0.99": 0.25, "0.999": 1.0}
@@ -205,6 +206,9 @@ BAD = {
         thresholds={"quality": {"acuracy": 0.1}}
     ): "models[0].thresholds.quality.acuracy: unknown; expected one of acc",
     a_model(thresholds={"quality": {"mae": 0}}): "models[0].thresholds.quality: expected `float` > 0.0",
+    a_model(labels={"maturity": "500ms"}): "models[0].labels.maturity: at least 1s expected, found '500ms'",
+    a_model(labels={"sample": 0}): "models[0].labels.sample: expected `float` > 0.0",
+    a_model(labels={"max_pending": 0}): "models[0].labels.max_pending: expected `int` >= 1",
     a_model(labels={"min_samples": 0}): "models[0].labels.min_samples: expected `int` >= 1",
     a_model(learn=5): "models[0].learn: expected `int` >= 100",
     a_model(name=""): "models[0].name: expected `str` of length >= 1",
