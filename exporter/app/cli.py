@@ -267,7 +267,7 @@ def check_config(path: Path, output_format: str) -> None:
         if isinstance(source, KafkaConfig):
             kafka_connection(source, path.parent)
     fleet = build_fleet(loaded, path.parent)
-    counts = _series(fleet.tick(0.0).models)
+    counts = _series(fleet.tick(0.0))
     total = sum(counts.values())
     if output_format == "json":
         _print_json({"series": counts, "total": total, "limit": loaded.series_limit})
@@ -277,9 +277,9 @@ def check_config(path: Path, output_format: str) -> None:
         click.echo(f"warning: {total:,} series are more than series_limit {loaded.series_limit:,}", err=True)
 
 
-def _series(views: Any) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for view in views:
+def _series(snapshot: Any) -> dict[str, int]:
+    counts = {name: labels.full_series for name, labels in snapshot.labels.items()}
+    for view in snapshot.models:
         counts[view.settings.name] = counts.get(view.settings.name, 0) + view.full_series
     return counts
 

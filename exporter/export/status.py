@@ -17,6 +17,7 @@ from exporter.monitor.accuracy import AccuracyReadout
 from exporter.monitor.feed import SourceFeed
 from exporter.monitor.health import SourceHealth, StateHealth
 from exporter.monitor.history import History, Point
+from exporter.monitor.labels import DELAYS_S, LabelsView
 from exporter.monitor.plan import FAULTS
 from exporter.monitor.readout import DriftReadout
 from exporter.monitor.reference import Numeric
@@ -53,7 +54,11 @@ def status(
         "state": None if state is None else asdict(state),
         "sources": [_source(name, feed, sources.get(name)) for name, feed in snapshot.feeds.items()],
         "models": [
-            _model(view, history.points(view), history.rate_per_s(view, snapshot.now)) for view in snapshot.models
+            {
+                **_model(view, history.points(view), history.rate_per_s(view, snapshot.now)),
+                "labels": _labels(snapshot.labels[view.settings.name]),
+            }
+            for view in snapshot.models
         ],
     }
 
@@ -150,6 +155,8 @@ def _model(view: ModelView, points: Sequence[Point], rate_per_s: float | None) -
             "rows": reference.rows,
             "version": reference.version,
         },
+        "trained": settings.trained,
+        "max_age_s": settings.max_age_s,
         "learning": None if learning is None else {"seen": learning[0], "needed": learning[1]},
         "window": {
             "label": settings.window.label,
@@ -193,6 +200,31 @@ def _quality(readout: AccuracyReadout) -> dict[str, Any]:
         "min_labels": readout.tracker.settings.min_labels,
         "metrics": quality_scores(readout),
         "gaps": quality_gaps(readout),
+    }
+
+
+def _labels(labels: LabelsView) -> dict[str, Any]:
+    """When the newest label of a model was, and what became of those that came alone; null where none may."""
+    join = labels.join
+    if join is None:
+        return {"last": labels.last, "join": None}
+    tally, settings = join.tally, join.settings
+    return {
+        "last": labels.last,
+        "join": {
+            "maturity_s": settings.maturity_s,
+            "sample": settings.sample,
+            "pending": join.pending,
+            "max_pending": settings.max_pending,
+            "received": tally.received,
+            "unmatched": tally.unmatched,
+            "duplicate": tally.duplicate,
+            "corrected": tally.corrected,
+            "late": tally.late,
+            "unjoined": dict(tally.unjoined),
+            "delays_s": list(DELAYS_S),
+            "delays": list(tally.delays),
+        },
     }
 
 

@@ -33,8 +33,8 @@ KEYS = {
     "exporter": "version started tick_s series series_limit series_dropped not_ready",
     "source": "source health events rejected late dropped troubles redelivered watermark examples",
     "example": "time reason detail",
-    "model": "model version configured state reference learning window traffic history quality "
-    "features_drifted features_evaluated features",
+    "model": "model version configured state reference trained max_age_s learning window traffic history quality "
+    "labels features_drifted features_evaluated features",
     "reference": "id created rows version",
     "window": "label seconds start end samples",
     "traffic": "predictions errors rate_per_s error_ratio latency_s latency_objective_s last_prediction",
