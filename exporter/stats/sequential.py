@@ -202,6 +202,8 @@ class ShiryaevRoberts:
     While the rates are at most `p_null`, given all that went before, the statistic minus the number of panes is a
     supermartingale: P(it reaches A within h panes) <= h / A, and the first false alarm takes A panes or more on
     average. A pane without data does not count. That is for one rate: for R rates together ask each for R times A.
+    Started again after each alarm, it raises h / A false alarms in h panes at most on average, as the statistic plus A
+    for each alarm, minus the number of panes, is a supermartingale too.
     """
 
     p_null: Floats
@@ -234,6 +236,10 @@ class ShiryaevRoberts:
         # (p / p_null)^bad ((1 - p) / (1 - p_null))^(n - bad) in terms of odds.
         log_ratio = bad * np.log(ODDS_RATIOS) - n * np.log1p(self.p_null[..., None] * (ODDS_RATIOS - 1))
         return replace(self, log_m=np.where(n > 0, np.logaddexp(self.log_m, 0.0) + log_ratio, self.log_m))
+
+    def restart(self, alarmed: NDArray[np.bool_]) -> Self:
+        """No evidence any more for those of the rates."""
+        return replace(self, log_m=np.where(alarmed[..., None], -np.inf, self.log_m))
 
 
 @dataclass(frozen=True, eq=False)

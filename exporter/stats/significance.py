@@ -89,6 +89,12 @@ def wilson(successes: Floats, n: Floats, z: float) -> tuple[Floats, Floats]:
     return np.where(n > 0, np.maximum(lower, 0.0), 0.0), np.where(n > 0, np.minimum(upper, 1.0), 1.0)
 
 
+def highest_rate(bad: Counts, n: Counts, confidence: float) -> Floats:
+    """The rate that `bad` of `n` leaves possible, at most (Clopper & Pearson 1934, one-sided); 1 without data."""
+    some = bad < n
+    return np.where(some, special.betaincinv(bad + 1.0, np.where(some, n - bad, 1), confidence), 1.0)
+
+
 def budgeted_alpha(pages: float, per_s: float, tests: int, window_s: float, panes: int) -> float:
     """The level of one test at which all of them together cause at most `pages` false pages in `per_s` seconds.
 

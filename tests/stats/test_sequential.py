@@ -448,6 +448,20 @@ def test_false_alarms_of_e_sr_within_h_panes_are_at_most_h_in_a():
             assert share(column <= h)[1] <= h / 200
 
 
+def test_false_alarms_of_e_sr_that_starts_again_are_h_in_a_at_most_on_average():
+    rng = np.random.default_rng(24)
+    state, alarms = ShiryaevRoberts.start(np.full(4000, 0.11)), np.zeros(4000)
+    for pane in range(1, 201):
+        state = state.update(rng.binomial(100, 0.11, 4000), 100)
+        alarmed = state.alarms(20)
+        alarms += alarmed
+        state = state.restart(alarmed)
+        assert not state.alarms(20).any()
+        if pane % 20 == 0:
+            assert alarms.mean() + 3.3 * alarms.std() / np.sqrt(4000) <= pane / 20
+    assert alarms.max() > 1
+
+
 def test_false_alarms_of_e_sr_in_30_days_of_panes():
     in_order, edge = e_sr_alarms(22, np.array([0.10, 0.11]), 400, 8640, a=8640).T
 

@@ -157,6 +157,13 @@ def test_wilson_without_data_knows_nothing():
     assert (lower[0], upper[0]) == (0.0, 1.0)
 
 
+def test_the_highest_rate_is_the_one_that_so_few_would_be_bad_of_just_as_rarely():
+    bad, n = np.array([0, 1, 7, 99, 0]), np.array([100, 50, 2000, 100, 1])
+    for k, m, rate in zip(bad, n, significance.highest_rate(bad, n, 0.999), strict=True):
+        assert stats.binom.cdf(k, m, rate) == pytest.approx(0.001)
+    assert significance.highest_rate(np.array([0, 5]), np.array([0, 5]), 0.999).tolist() == [1.0, 1.0]
+
+
 def test_the_level_that_a_budget_leaves_to_a_test():
     """50 features in tumbling windows of 15 minutes, a page a quarter: 2.3e-6 (statistics.md 0.3)."""
     quarter_s = 90 * 86400
