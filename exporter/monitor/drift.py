@@ -224,8 +224,9 @@ class DriftTracker:
 
     def fault_counts(self, counts: Counts) -> Counts:
         """Counts of every fault [features, faults]."""
-        sums = sum_by(self._fault_of_slot, counts, len(self.features) * len(FAULTS) + 1)
-        return sums[:-1].reshape(len(self.features), len(FAULTS))
+        slots, fault_of_slot = self._fault_slots
+        sums = sum_by(fault_of_slot, counts[slots], len(self.features) * len(FAULTS))
+        return sums.reshape(len(self.features), len(FAULTS))
 
     def totals(self, counts: Counts) -> Counts:
         """All values seen of each feature."""
@@ -238,14 +239,12 @@ class DriftTracker:
         )
 
     @cached_property
-    def _fault_of_slot(self) -> Counts:
-        none = len(self.features) * len(FAULTS)
-        return np.concatenate(
-            [
-                np.where(plan.fault_of_slot < 0, none, plan.fault_of_slot + i * len(FAULTS))
-                for i, plan in enumerate(self.features)
-            ]
-        )
+    def _fault_slots(self) -> tuple[Counts, Counts]:
+        """Slots of bad values, and the number of the feature and fault of each."""
+        fault_of_slot = np.concatenate([plan.fault_of_slot for plan in self.features])
+        feature_of_slot = np.repeat(np.arange(len(self.features)), [plan.width for plan in self.features])
+        slots = np.flatnonzero(fault_of_slot >= 0)
+        return slots, feature_of_slot[slots] * len(FAULTS) + fault_of_slot[slots]
 
     @cached_property
     def _fault_series(self) -> tuple[Series, ...]:
