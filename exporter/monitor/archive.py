@@ -28,6 +28,7 @@ class Archive:
     """Sealed spans of one version: counts [width] by number; a span's number is floor(time / span_s)."""
 
     def __init__(self, window: Window, width: int) -> None:
+        self._window = window
         self._panes = math.ceil(thresholds.ARCHIVE_SPAN_S.value / window.pane_s)
         self.span_s = self._panes * window.pane_s
         self._width = width
@@ -44,7 +45,7 @@ class Archive:
         """Take over the counts [width] of those of `panes` that are sealed while the window ends at pane `end`."""
         if end == OUTSIDE:
             return
-        last = end - thresholds.ALLOWED_LATENESS_PANES.count - 1
+        last = self._window.sealed(end)
         for pane in sorted(pane for pane in panes if self._sealed < pane <= last):
             self._add(pane // self._panes, counts_of(pane))
         self._sealed = max(self._sealed, last)

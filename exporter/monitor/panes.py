@@ -25,11 +25,15 @@ OUTSIDE = np.iinfo(np.int64).min
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A sliding window of `panes` panes of `pane_s` seconds; `label` is its length as configured."""
+    """A sliding window of `panes` panes of `pane_s` seconds; `label` is its length as configured.
+
+    The newest `open_panes` may still get rows: none does in a recording that is looked at pane by pane.
+    """
 
     pane_s: float
     panes: int
     label: str
+    open_panes: int = thresholds.ALLOWED_LATENESS_PANES.count + 1
 
     @property
     def seconds(self) -> float:
@@ -40,6 +44,10 @@ class Window:
     def ahead(self) -> int:
         """Panes kept beyond the window's end."""
         return max(min(self.panes, RING_PANES - self.panes), 1)
+
+    def sealed(self, end: int) -> int:
+        """The newest pane for which nothing can come any more while the window ends at pane `end`."""
+        return end - self.open_panes
 
 
 def sliding_window(seconds: float, label: str) -> Window:

@@ -25,6 +25,11 @@ def test_the_usual_window_slides_in_sixtieths():
     assert window.panes + window.ahead <= RING_PANES
 
 
+def test_a_pane_is_sealed_when_a_partition_may_bring_none_of_its_events_any_more():
+    assert sliding_window(3600.0, "1h").sealed(100) == 98
+    assert Window(1.0, 1, "5000", open_panes=0).sealed(100) == 100, "nothing comes late in a recording"
+
+
 def test_panes_are_aligned_and_an_event_on_a_border_opens_the_next():
     assert advance(Watermarks(WINDOW), [NOW - 0.001, NOW, NOW + 59.999]) == [-1, 0, 0]
 
