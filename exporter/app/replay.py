@@ -6,7 +6,7 @@ Windows are tumbling. The clock of the fleet is the number of the window, so row
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ class Replay:
 
     def run(self, path: Path) -> Iterator[Found]:
         """What each window shows, in order. Raises Unavailable when the file cannot be read."""
-        settings = replace(self.settings, window=Window(1.0, 1, self.window.label))
+        settings = replace(self.settings, window=Window(1.0, 1, self.window.label, open_panes=0))
         fleet = Fleet([settings], {settings.name: [self.reference]})
         parts = self._parts(path, fleet)
         for number, (key, batches) in enumerate(_by_key(parts, in_order=self.window.rows is not None)):
@@ -172,7 +172,10 @@ def as_json(
                 "end": _iso(window.end),
                 "key": window.key,
                 "samples": window.view.traffic_readout.predictions,
-                "features": [{**scores, "segment": None} for scores in scores_of(window.view)],
+                "features": [
+                    {**scores, "segment": None, "faults": faults_of(window, place, found)}
+                    for place, scores in enumerate(scores_of(window.view))
+                ],
                 "quality": quality_of(window.view),
                 "quality_gaps": gaps_of(window.view),
             }
@@ -185,6 +188,11 @@ def scores_of(view: ModelView) -> list[dict[str, Any]]:
     """Scores of every feature of a window."""
     readout = view.drift_readout
     return [] if readout is None else [feature_scores(view, readout, i) for i in range(len(readout.n))]
+
+
+def faults_of(window: Found, place: int, found: Sequence[Found]) -> list[dict[str, Any]]:
+    """Data faults of a feature in a window; `since` is the key of the first of the windows in a row that have it."""
+    return [asdict(fault) | {"since": found[int(fault.since)].key} for fault in window.view.faults[place]]
 
 
 def quality_of(view: ModelView) -> dict[str, Any]:

@@ -122,10 +122,8 @@ def show_check(path: Path, config: Config, counts: Mapping[str, int]) -> None:
 
 def _note(view: ModelView, place: int, state: str) -> str:
     """What a reader must not miss: a state other than ok, and data faults."""
-    readout = view.drift_readout
-    faults = () if readout is None else readout.faults[place]
     said = [] if state == "ok" else [state.replace("_", " ")]
-    return ", ".join(said + [f"{fault.reason.replace('_', ' ')} {fault.ratio:.0%}" for fault in faults])
+    return ", ".join(said + [f"{fault.reason.replace('_', ' ')} {fault.ratio:.0%}" for fault in view.faults[place]])
 
 
 def _number(value: float | None) -> str:

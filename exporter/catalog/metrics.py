@@ -127,6 +127,19 @@ DRIFT_PAGING = Metric(
     "1 if the feature may page alone, 0 if its calibration is extrapolated: from none, or blocks below the window.",
     _WINDOWED,
 )
+FAULTY = Metric(
+    "ml_feature_faulty",
+    "gauge",
+    "1 if a rate of missing, invalid, out-of-range or unseen values rose above what is in order (level: "
+    "ml_fault_alpha) within the window, else 0; absent without a verdict.",
+    _FEATURE,
+)
+FAULT_ALPHA = Metric(
+    "ml_fault_alpha",
+    "gauge",
+    "False alarms of one rate of data faults a pane, on average at most: as configured, or what the budget leaves.",
+    _BASE,
+)
 WINDOW_SAMPLES = Metric("ml_feature_window_samples", "gauge", "Values in live bins in the window.", _WINDOWED)
 FEATURE_STATE = Metric("ml_feature_state", "gauge", "1 for the state the feature is in.", (*_FEATURE, STATE))
 FEATURES_DRIFTED = Metric("ml_features_drifted", "gauge", "Features that are drifted.", (*_BASE, WINDOW))

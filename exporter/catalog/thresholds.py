@@ -37,6 +37,13 @@ BUDGET_PAGES = Default(
 BUDGET_PER_S = Default(
     "budget_per", 90 * 86400, "s", "A quarter: about as long as a model lives between two trainings."
 )
+FAULT_BUDGET_RATIO = Default(
+    "fault_budget_ratio",
+    0.1,
+    "ratio",
+    "Share of the budget that is for data faults, the rest is for drift: with all of it they would be found a tenth "
+    "sooner, because their evidence grows with every row.",
+)
 LOOSEST_ALPHA = Default(
     "loosest_alpha", 0.05, "", "However generous the budget: above this a critical value is no evidence."
 )
@@ -150,7 +157,7 @@ FAULT_TOLERANCE = Default(
     "fault_tolerance",
     0.01,
     "ratio",
-    "A rate of bad values is a data fault when its 99.9 % lower bound is this far above the reference's rate.",
+    "A rate of bad values may be this far above the reference's, or as far as 99.9 % of such references leave open.",
 )
 CLASSES = Default(
     "classes",

@@ -245,17 +245,7 @@ def _features(view: ModelView, readout: DriftReadout, points: Sequence[Point]) -
             **feature_scores(view, readout, place),
             "type": "numeric" if isinstance(plan.feature, Numeric) else "categorical",
             "min_samples": view.settings.min_samples,
-            "faults": [
-                {
-                    "reason": fault.reason,
-                    "ratio": fault.ratio,
-                    "lower": fault.lower,
-                    "upper": fault.upper,
-                    "reference": fault.reference,
-                    "n": fault.n,
-                }
-                for fault in readout.faults[place]
-            ],
+            "faults": [asdict(fault) for fault in view.faults[place]],
             "distribution": distribution(plan, slots[place], bins[place]),
             "history": {
                 "psi": psi[:, place].tolist() if len(points) else [],

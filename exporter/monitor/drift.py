@@ -22,8 +22,6 @@ from exporter.monitor.reference import Numeric, Reference
 from exporter.monitor.settings import ModelSettings
 from exporter.stats import Counts, Floats, distances, significance, sizes
 
-_BEYOND_EXTREMES = 9.23  # 99.9 % quantile of Gamma(2)
-
 
 class DriftTracker:
     """Counters of all features of one reference, in columns of `schema`."""
@@ -195,26 +193,6 @@ class DriftTracker:
     def reference_cdf(self) -> Floats:
         """Reference distribution function at the end of each KS cell."""
         return distances.cdf(self.reference_cells, self.cell_starts)
-
-    @cached_property
-    def reference_faults(self) -> Floats:
-        """Share of each fault that nobody should wonder at [features, faults].
-
-        Of missing and invalid values it is the reference's. Beyond the extremes of n reference values lies a share of
-        about Gamma(2)/n, of which the 99.9 % quantile is taken; of categories that the reference has not seen, the
-        share of its singletons (Good 1953).
-        """
-        rates = np.zeros((len(self.features), len(FAULTS)))
-        for i, plan in enumerate(self.features):
-            feature = plan.feature
-            rates[i, FAULTS.index("missing")] = feature.missing
-            rates[i, FAULTS.index("wrong_type")] = feature.wrong_type
-            if isinstance(feature, Numeric):
-                rates[i, FAULTS.index("non_finite")] = feature.non_finite
-                rates[i, FAULTS.index("out_of_range")] = _BEYOND_EXTREMES * self.reference.rows / feature.values
-            else:
-                rates[i, FAULTS.index("unseen")] = feature.singletons * self.reference.rows / feature.values
-        return np.minimum(rates / max(self.reference.rows, 1), 1.0)
 
     # ---- sums of counters ------------------------------------------------------------------------------------------
 

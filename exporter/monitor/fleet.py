@@ -225,7 +225,7 @@ class Fleet:
                 # Same counters, but the columns of a batch may have moved.
                 drift, accuracy = _moved(version.drift, drift), _moved(version.accuracy, accuracy)
             else:
-                version.archive = state.archive(version.traffic, drift)
+                version.archive, version.faults = state.archive(version.traffic, drift), state.faults(drift)
             version.drift, version.accuracy = drift, accuracy
             version.reference = reference
             version.buffer = None
@@ -331,6 +331,7 @@ class Fleet:
                 drift=None if drift is None else drift.tracker,
                 drift_lifetime=None if drift is None else drift.lifetime.copy(),
                 drift_window=None if drift is None else drift.ring.running.copy(),
+                alarms=None if state.faults is None else state.faults.alarms(model.watermarks.left),
                 accuracy=None if accuracy is None else accuracy.tracker,
                 accuracy_lifetime=None if accuracy is None else accuracy.lifetime.copy(),
                 accuracy_window=None if accuracy is None else accuracy.ring.running.copy(),

@@ -11,22 +11,7 @@ from numpy.typing import NDArray
 
 from exporter.catalog import thresholds
 from exporter.monitor.drift import DriftTracker
-from exporter.monitor.plan import FAULTS
 from exporter.stats import Counts, Floats, distances, significance
-
-_FAULT_Z = 3.29  # two-sided 99.9 %
-
-
-@dataclass(frozen=True)
-class Fault:
-    """A rate of bad values clearly above the reference's, with its 99.9 % interval and sample size."""
-
-    reason: str
-    ratio: float
-    lower: float
-    upper: float
-    reference: float
-    n: int
 
 
 @dataclass(frozen=True)
@@ -72,31 +57,6 @@ class DriftReadout:
         """Share of each fault in the window [features, faults]; NaN without data."""
         with np.errstate(invalid="ignore"):
             return self.tracker.fault_counts(self.counts) / self.tracker.totals(self.counts)[:, None]
-
-    @cached_property
-    def faults(self) -> tuple[tuple[Fault, ...], ...]:
-        """The faults of each feature."""
-        totals = self.tracker.totals(self.counts)
-        counts = self.tracker.fault_counts(self.counts)
-        lower, upper = significance.wilson(counts.astype(np.float64), totals[:, None].astype(np.float64), _FAULT_Z)
-        expected = self.tracker.reference_faults
-        clear = (lower > expected + thresholds.FAULT_TOLERANCE.value) & (
-            totals[:, None] >= self.tracker.settings.min_samples
-        )
-        return tuple(
-            tuple(
-                Fault(
-                    FAULTS[j],
-                    float(self.fault_ratios[i, j]),
-                    float(lower[i, j]),
-                    float(upper[i, j]),
-                    float(expected[i, j]),
-                    int(totals[i]),
-                )
-                for j in np.flatnonzero(clear[i])
-            )
-            for i in range(len(totals))
-        )
 
 
 def read(tracker: DriftTracker, counts: Counts) -> DriftReadout:

@@ -30,7 +30,8 @@ class JoinSettings:
 class ModelSettings:
     """Settings of one model; the defaults and their reasons stand in catalog.thresholds.
 
-    `alpha` is the level of each test if it was set; otherwise it follows from the budget (see `level`).
+    `alpha` is the level of each test if it was set; otherwise it follows from the budget, of which drift and data
+    faults have a share each (see `level` and `fault_level`).
     """
 
     name: str
@@ -59,9 +60,17 @@ class ModelSettings:
         return self.feature_psi_thresholds.get(feature.name, self.psi_threshold)
 
     def level(self, tests: int) -> float:
-        """The level of each of so many tests that may page."""
+        """The level of each of so many tests of drift that may page."""
+        share = 1 - thresholds.FAULT_BUDGET_RATIO.value
+        return self._level(share, tests, self.window.seconds, self.window.panes)
+
+    def fault_level(self, rates: int) -> float:
+        """How many false alarms each of so many rates of data faults may raise a pane, on average at most."""
+        return self._level(thresholds.FAULT_BUDGET_RATIO.value, rates, self.window.pane_s, 1)
+
+    def _level(self, share: float, tests: int, every_s: float, looks: int) -> float:
         if self.alpha is not None:
             return self.alpha
-        pages, per_s, window = self.budget.pages, self.budget.per_s, self.window
-        alpha = significance.budgeted_alpha(pages, per_s, tests, window.seconds, window.panes)
+        pages = share * self.budget.pages
+        alpha = significance.budgeted_alpha(pages, self.budget.per_s, tests, every_s, looks)
         return min(alpha, thresholds.LOOSEST_ALPHA.value)

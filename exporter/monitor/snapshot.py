@@ -19,6 +19,7 @@ from exporter.catalog.metric import Metric, Sample
 from exporter.monitor import accuracy, freshness
 from exporter.monitor.accuracy import AccuracyReadout, AccuracyTracker
 from exporter.monitor.drift import DriftTracker
+from exporter.monitor.faults import Alarms, Fault
 from exporter.monitor.feed import SourceFeed
 from exporter.monitor.labels import LabelsView
 from exporter.monitor.readout import DriftReadout, read
@@ -56,6 +57,7 @@ class ModelView:
     drift: DriftTracker | None
     drift_lifetime: Counts | None
     drift_window: Counts | None
+    alarms: Alarms | None
     accuracy: AccuracyTracker | None
     accuracy_lifetime: Counts | None
     accuracy_window: Counts | None
@@ -109,6 +111,14 @@ class ModelView:
         return () if readout is None else [bool(value) and not self.catching_up for value in readout.listed]
 
     @cached_property
+    def faults(self) -> Sequence[Sequence[Fault]]:
+        """The data faults of each feature; none while the source catches up."""
+        readout = self.drift_readout
+        if readout is None or self.alarms is None:
+            return ()
+        return ((),) * len(readout.n) if self.catching_up else self.alarms.faults(readout)
+
+    @cached_property
     def judged(self) -> NDArray[np.bool_]:
         """Which features have a verdict."""
         readout = self.drift_readout
@@ -159,6 +169,8 @@ class ModelView:
             testable = readout.tracker.live_bins > 1  # a constant has no score, whatever the data
             absent += SCORES_NEEDING_DATA * int(np.sum(testable & np.isnan(readout.psi)))
             absent += KS_SCORES * int(np.isnan(readout.ks[readout.tracker.numeric]).sum())
+        if readout is not None and self.alarms is not None:
+            absent += int(np.isnan(self._faulty(readout, self.alarms))[self.alarms.watched].sum())
         return sum(len(samples) for _, samples in self.groups()) + absent
 
     def groups(self) -> Iterator[tuple[tuple[int, int], list[Sample]]]:
@@ -230,6 +242,12 @@ class ModelView:
         yield from self._values(metrics.REFERENCE_SAMPLES, readout.tracker.reference_n)
         yield from self._values(metrics.REFERENCE_CHI2_CRITICAL, readout.chi2_critical)
         yield metrics.DRIFT_ALPHA.sample(readout.tracker.alpha, model=self.settings.name, version=self.version)
+        if self.alarms is not None:
+            yield from self._values(metrics.FAULTY, self._faulty(readout, self.alarms))
+            yield metrics.FAULT_ALPHA.sample(self.alarms.level, model=self.settings.name, version=self.version)
+
+    def _faulty(self, readout: DriftReadout, alarms: Alarms) -> Floats:
+        return np.full(len(readout.n), np.nan) if self.catching_up else alarms.verdicts(readout)
 
     def _values(self, metric: Metric, values: Floats | Counts) -> Iterator[Sample]:
         """A sample a feature; one that is not a number is not exposed."""

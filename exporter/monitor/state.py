@@ -19,22 +19,26 @@ from numpy.typing import NDArray
 from exporter.catalog import thresholds
 from exporter.monitor import reference
 from exporter.monitor.events import FeatureKey, FeatureKind
+from exporter.monitor.evidence import Evidence
 from exporter.monitor.panes import OUTSIDE, Window
 from exporter.monitor.reference import BadReference, Reference
 
 VERSION = 5
 
 LIFETIME = "lifetime"
-"""The piece of a concern that is no pane."""
+"""The piece of a tracker that is no pane."""
+
+EVIDENCE = "evidence"
+"""The only piece of a detector."""
 
 BLOCK_ROWS = 256
 """Rows that are learned from come in blocks of so many; until a block is full it is written anew."""
 
 Piece: TypeAlias = int | str
 Place: TypeAlias = tuple[str, str, str]
-"""A concern (traffic, drift, accuracy, archive, learner, reference), a model, and a version or id of a reference.
+"""A concern (traffic, drift, accuracy, archive, faults, learner, reference, labels), a model, a version or reference id.
 
-That of labels has no version. Blocks of rows that wait for labels are no piece: nobody keeps them in memory.
+Labels have no version. Blocks of rows that wait for labels are no piece: nobody keeps them in memory.
 """
 
 Plain: TypeAlias = bool | int | float | str | list[str] | None
@@ -71,6 +75,13 @@ class ArchiveEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
     spans: tuple[int, ...]
 
 
+class FaultsEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """How many rates are watched, and the last pane that their evidence knows of."""
+
+    rates: _Count
+    sealed: int
+
+
 class VersionEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A version of a model; `learned` is how many rows a learner has seen, None without one."""
 
@@ -84,6 +95,7 @@ class VersionEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
     accuracy: CountedEntry | None
     archive: ArchiveEntry
     learned: _Count | None
+    faults: FaultsEntry | None
 
 
 class ModelEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -236,10 +248,11 @@ class Vectors:
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """A state that fits together. By place: the vectors of a tracker, the blocks of a learner, a learned reference."""
+    """A state that fits together, and what it says by place; learned references by model."""
 
     fleet: FleetEntry
     vectors: Mapping[Place, Vectors]
+    evidence: Mapping[Place, Evidence]
     blocks: Mapping[Place, Sequence[bytes]]
     references: Mapping[str, Sequence[Reference]]
     labels: Mapping[str, bytes]
@@ -258,6 +271,7 @@ def read(written: Mapping[str, bytes], cells: Mapping[str, type[np.integer[Any]]
         return left.pop(name)
 
     vectors: dict[Place, Vectors] = {}
+    evidence: dict[Place, Evidence] = {}
     blocks: dict[Place, list[bytes]] = {}
     references: dict[str, list[Reference]] = {}
     labels: dict[str, bytes] = {}
@@ -284,6 +298,9 @@ def read(written: Mapping[str, bytes], cells: Mapping[str, type[np.integer[Any]]
                 raise BadState(f"spans of {name} {version} are missing, or there twice")
             kept = {span: _unpack(take(place, span), archive.width, _INT64) for span in archive.spans}
             vectors[place] = Vectors(np.zeros(0, np.int64), kept)
+            if entry.faults is not None:
+                place = ("faults", name, version)
+                evidence[place] = _read_evidence(take(place, EVIDENCE), entry.faults, model)
             if entry.learned is not None:
                 place = ("learner", name, version)
                 count = -(-entry.learned // BLOCK_ROWS)
@@ -293,7 +310,7 @@ def read(written: Mapping[str, bytes], cells: Mapping[str, type[np.integer[Any]]
                 _check_blocks(blocks[place], entry.learned)
     if left:
         raise BadState(f"{len(left)} entries too many, {min(left)[:200]} is one")
-    return Saved(fleet, vectors, blocks, references, labels)
+    return Saved(fleet, vectors, evidence, blocks, references, labels)
 
 
 def unpack_rows(block: bytes) -> dict[FeatureKey, list[Plain]]:
@@ -341,6 +358,16 @@ def _check_panes(model: ModelEntry, counted: CountedEntry) -> None:
     within = all(model.end - model.panes < pane <= model.end + window.ahead for pane in counted.panes)
     if not within or len(set(counted.panes)) != len(counted.panes):
         raise BadState("a pane is outside of its window, or there twice")
+
+
+def _read_evidence(raw: bytes, entry: FaultsEntry, model: ModelEntry) -> Evidence:
+    try:
+        evidence = Evidence.unpack(raw, entry.rates)
+    except ValueError as error:
+        raise BadState(f"evidence of faults: {error}") from None
+    if not evidence.alarmed.max(initial=OUTSIDE) <= entry.sealed <= model.end:
+        raise BadState("evidence of faults knows of panes to come")
+    return evidence
 
 
 def _check_blocks(blocks: Sequence[bytes], rows: int) -> None:

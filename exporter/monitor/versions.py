@@ -15,6 +15,7 @@ from exporter.monitor.blocks import Shelf
 from exporter.monitor.buffer import Buffer
 from exporter.monitor.drift import DriftTracker
 from exporter.monitor.events import LABEL, Batch, Rows, Schema
+from exporter.monitor.faults import FaultDetector
 from exporter.monitor.join import LabelJoin
 from exporter.monitor.labels import LabelsView
 from exporter.monitor.learner import Learner
@@ -112,6 +113,7 @@ class VersionState:
     drift: Counted[DriftTracker] | None
     accuracy: Counted[AccuracyTracker] | None
     archive: Archive
+    faults: FaultDetector | None
     reference: Reference | None
     learner: Learner | None
     first_seen: float
@@ -146,8 +148,10 @@ class VersionState:
                     counted.add(rows, panes)
 
     def seal(self, end: int) -> None:
-        """Let the archive have what is sealed while the window ends at pane `end`; no row may wait."""
+        """Let archive and detector have what is sealed while the window ends at pane `end`; no row may wait."""
         self.archive.seal(end, self.traffic.ring.panes, self._sealed)
+        if self.faults is not None and self.drift is not None:
+            self.faults.seal(end, self.drift.tracker, self.drift.ring)
 
     def _sealed(self, pane: int) -> Counts:
         """Traffic, and bins of each feature."""
@@ -166,6 +170,8 @@ class VersionState:
         for ours, theirs in zip(self.counted, other.counted, strict=True):
             ours.merge(theirs)
         self.archive.merge(other.archive)
+        if self.faults is not None and other.faults is not None:
+            self.faults.merge(other.faults)
 
     def entry(self) -> VersionEntry:
         """Everything light."""
@@ -180,6 +186,7 @@ class VersionState:
             accuracy=None if self.accuracy is None else self.accuracy.entry(),
             archive=self.archive.entry(),
             learned=None if self.learner is None else self.learner.seen,
+            faults=None if self.faults is None else self.faults.entry(),
         )
 
     def load(self, name: str, entry: VersionEntry, saved: Saved, end: int | None) -> None:
@@ -198,6 +205,8 @@ class VersionState:
                 counted.load(vectors, end)
         if same and end is not None and entry.reasons == self.traffic.tracker.reasons:
             self.archive.load(entry.archive, saved.vectors["archive", name, self.version])
+        if same and end is not None and self.faults is not None and entry.faults is not None:
+            self.faults.load(entry.faults, saved.evidence["faults", name, self.version])
         if self.learner is not None and entry.learned is not None:
             self.learner.load(entry.learned, saved.blocks["learner", name, self.version])
 
@@ -266,6 +275,7 @@ class ModelState:
             traffic=traffic,
             drift=drift,
             archive=self.archive(traffic, drift),
+            faults=self.faults(drift),
             accuracy=None if reference is None else self.accuracy(reference, version),
             reference=reference,
             learner=Learner(self.settings, version) if learns else None,
@@ -289,6 +299,10 @@ class ModelState:
     def archive(self, traffic: Counted[TrafficTracker], drift: Counted[DriftTracker] | None) -> Archive:
         """An empty archive of these counters."""
         return Archive(self.settings.window, traffic.tracker.width + (0 if drift is None else len(drift.tracker.bins)))
+
+    def faults(self, drift: Counted[DriftTracker] | None) -> FaultDetector | None:
+        """A detector without evidence; None without a reference."""
+        return None if drift is None else FaultDetector(drift.tracker)
 
     def use(self, references: Sequence[Reference]) -> None:
         """Compare with these references from now on. Raises BadReference if they disagree; then nothing has changed."""
@@ -361,6 +375,8 @@ class ModelState:
             yield ("archive", name, version), state.archive
             if state.drift is not None:
                 yield ("drift", name, version), state.drift
+            if state.faults is not None:
+                yield ("faults", name, version), state.faults
             if state.accuracy is not None:
                 yield ("accuracy", name, version), state.accuracy
             if state.learner is not None:

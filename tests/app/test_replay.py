@@ -5,7 +5,7 @@ import itertools
 import json
 import random
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -248,6 +248,18 @@ def known(folder: Path) -> Reference:
     return build(folder / "reference.csv", COLUMNS, exclude=["year"])
 
 
+def blank_x(served: Path, folder: Path, which: Callable[[int], bool]) -> Path:
+    """The served rows, some of which lack x."""
+    with served.open(newline="") as file:
+        header, *lines = csv.reader(file)
+    for row, line in enumerate(lines):
+        line[HEADER.index("x")] = "" if which(row) else line[HEADER.index("x")]
+    path = folder / "blank.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([header, *lines])
+    return path
+
+
 class TestGenerated:
     def test_bounds_hold_and_are_exact_with_every_value_a_knot(self, folder: Path, known: Reference):
         numeric = {"x": "x", "ties": "ties", "score": "p"}
@@ -288,6 +300,23 @@ class TestGenerated:
         one = scores(last)["x"]
         assert (one["n"], one["state"], one["drifted"]) == (1, "insufficient_data", False)
         assert np.isnan(one["psi"])
+
+    def test_data_faults_are_those_of_the_window_and_say_with_which_one_they_began(
+        self, folder: Path, known: Reference, tmp_path: Path
+    ):
+        broken = blank_x(folder / "served.csv", tmp_path, lambda row: 1000 <= row < 3000 and row % 3 == 0)
+        shown = as_json(known, replay(broken, known, "1000", alpha=0.001), Counter())
+        faults = [{one["feature"]: one["faults"] for one in window["features"]} for window in shown["windows"]]
+        assert [[fault["reason"] for fault in window["x"]] for window in faults] == [[], ["missing"], ["missing"], []]
+        assert [window["x"][0]["since"] for window in faults[1:3]] == [1, 1]
+        assert [window["x"][0]["ratio"] for window in faults[1:3]] == [pytest.approx(1 / 3, abs=0.001)] * 2
+        assert not any(faults[window][name] for window in range(4) for name in ("ties", "same", "score"))
+
+    def test_evidence_of_a_data_fault_adds_up_over_windows(self, folder: Path, known: Reference, tmp_path: Path):
+        broken = blank_x(folder / "served.csv", tmp_path, lambda row: row >= 1000 and row % 25 == 0)
+        found = replay(broken, known, "100", alpha=0.001)
+        first = next(window.key for window in found if any(window.view.faults))
+        assert 11 <= first < 20, "100 rows with four missing are too few by themselves"
 
     def test_a_group_needs_its_column_and_a_table(self, folder: Path, known: Reference):
         with pytest.raises(Unavailable, match="column:nope: there is no such column"):

@@ -45,7 +45,7 @@ KEYS = {
     "feature": "feature kind type state drifted listed extrapolated n min_samples alpha psi psi_null_mean psi_critical "
     "threshold ks ks_upper ks_critical js_divergence p_value p_above_threshold missing_ratio invalid_ratio "
     "unseen_ratio out_of_range_ratio faults distribution history",
-    "fault": "reason ratio lower upper reference n",
+    "fault": "reason ratio lower upper reference limit n since",
     "distribution": "labels edges reference current",
     "feature_history": "psi critical n",
 }
@@ -70,8 +70,8 @@ def busy() -> Fleet:
     columns = columns_of(500, seed=7)
     shifted = {key: values + 3 if key.name == "x" else values for key, values in columns.items()}
     error = np.where(np.arange(500) % 50 == 0, 0, -1).tolist()
+    observe(fleet, {}, rows=200, version="2", time=NOW - 180)  # in a pane that is sealed by now
     observe(fleet, shifted, latency_s=np.linspace(0, 1, 500).tolist(), error=error)
-    observe(fleet, {}, rows=200, version="2")
     rejects = [Reject(i, "malformed_json", "x" * 1000) for i in range(30)]
     batch = a_batch(fleet.schema(MODEL), {}, rows=1, time=NOW + 1e6)
     fleet.observe(decoded(batch, rejects=rejects, dropped={"label": 2}), NOW)
@@ -151,6 +151,7 @@ def test_scores_and_faults_of_the_features():
     missing = [fault for feature in two["features"] for fault in feature["faults"]]
     assert {(fault["reason"], fault["ratio"], fault["n"]) for fault in missing} == {("missing", 1.0, 200)}
     assert all(fault["lower"] < fault["ratio"] <= fault["upper"] + 1e-9 for fault in missing)
+    assert all((fault["reference"], fault["limit"], fault["since"]) == (0.0, 0.01, NOW - 180) for fault in missing)
 
 
 def test_what_is_not_known_is_null_and_never_zero():

@@ -494,8 +494,8 @@ def test_a_tick_of_steady_traffic_changes_a_pane_and_the_sums():
         observe(fleet, columns_of(100, seed=minute), time=NOW + 60 * minute)
         fleet.tick(NOW + 60 * minute)
     whole = fleet.changes()
-    panes = "the light one; lifetime and 60 panes of traffic, drift and accuracy; 68 that are sealed"
-    assert len(whole) == 1 + 3 * 61 + 68, panes
+    panes = "the light one; lifetime and 60 panes of traffic, drift and accuracy; 68 that are sealed, and the evidence"
+    assert len(whole) == 1 + 3 * 61 + 68 + 1, panes
 
     observe(fleet, columns_of(100), time=NOW + 60 * 69)
     fleet.tick(NOW + 60 * 69)
@@ -511,7 +511,8 @@ def test_a_tick_of_steady_traffic_changes_a_pane_and_the_sums():
     observe(fleet, columns_of(100), time=NOW + 60 * 70)
     gone = [key for key, entry in fleet.changes().items() if entry is None]
     fleet.tick(NOW + 60 * 70)
-    assert list(fleet.changes()) == ['["fleet"]', f'["archive","{MODEL}","1",{pane - 1}]']
+    sealed = [f'["archive","{MODEL}","1",{pane - 1}]', f'["faults","{MODEL}","1","evidence"]']
+    assert list(fleet.changes()) == ['["fleet"]', *sealed]
     assert gone == [f'["{concern}","{MODEL}","1",{pane - 59}]' for concern in concerns]
 
 

@@ -83,6 +83,9 @@ DOCUMENT = ENTRIES[the("reference")]
 other_reference = reference.encode(a_reference({X: np.arange(8.0)}, model="learned"))
 drift_width = len(ENTRIES[the("drift", MODEL, "lifetime")]) - 1
 traffic = the("traffic", MODEL, "lifetime")
+EVIDENCE = ENTRIES[the("faults", MODEL)]
+RATES = msgspec.msgpack.decode(ENTRIES[LIGHT])[1][0][MODEL][5]["1"][10][0]
+NAN, INFINITE = np.float64(np.nan).tobytes(), np.float64(np.inf).tobytes()
 
 MALFORMED = {
     "nothing": ({}, "the entry of the fleet is missing"),
@@ -119,6 +122,21 @@ MALFORMED = {
     "a span twice": (edited([*VERSION_1, 8, 2], [1, 1]), "or there twice"),
     "a lost span": (without(the("archive", MODEL, f",{PANE}]")), "is missing"),
     "more spans than entries": (edited([*VERSION_1, 8, 2], list(range(1000))), "spans of car_loan 1 are missing"),
+    "lost evidence": (without(the("faults", MODEL)), "is missing"),
+    "short evidence": (ENTRIES | {the("faults", MODEL): EVIDENCE[:-1]}, "rates expected"),
+    "evidence of too few": (edited([*VERSION_1, 10, 0], 1), "1 rates expected"),
+    "evidence of too many": (edited([*VERSION_1, 10, 0], 2**62), "rates expected"),
+    "evidence that is no number": (ENTRIES | {the("faults", MODEL): NAN + EVIDENCE[8:]}, "no evidence can be such"),
+    "infinite evidence": (ENTRIES | {the("faults", MODEL): INFINITE + EVIDENCE[8:]}, "no evidence can be such"),
+    "a fault that began after its alarm": (
+        ENTRIES | {the("faults", MODEL): EVIDENCE[:-8] + np.int64(PANE).tobytes()},
+        "no evidence can be such",
+    ),
+    "an alarm to come": (
+        ENTRIES | {the("faults", MODEL): EVIDENCE[: -16 * RATES] + np.full(2 * RATES, PANE + 4).tobytes()},
+        "panes to come",
+    ),
+    "evidence of panes to come": (edited([*VERSION_1, 10, 1], PANE + 4), "panes to come"),
     "a lost reference": (without(the("reference")), "is missing"),
     "a reference with a flaw": (ENTRIES | {the("reference"): DOCUMENT.replace(b'"rows": 9', b'"rows": 8')}, "damaged"),
     "another reference": (ENTRIES | {the("reference"): other_reference}, "not those that were learned"),
