@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 # and outlast exporters run too, and want the machine to themselves.
 TWO    := $(if $(filter-out 0,$(MODEL_HEALTH_REQUIRE_E2E)),,--numprocesses 2 --dist worksteal)
 
-.PHONY: demo test check bench soak clean
+.PHONY: demo test check bench soak quarters clean
 
 demo: $(VENV)/.run   ## a running exporter on real data, and its page
 	@$(BIN)/model-health-exporter demo
@@ -26,6 +26,9 @@ bench: $(VENV)/.dev  ## throughput, latency and memory beside their budgets, and
 
 soak: $(VENV)/.dev   ## ten minutes under a steady stream from Kafka: memory, lag, losses; an exit code
 	$(BIN)/python -m tests.bench.soak
+
+quarters: $(VENV)/.dev   ## false pages of twenty quarters of healthy traffic, half an hour of all cores; an exit code
+	$(BIN)/python -m tests.bench.quarters
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed, this is " + sys.version)'
