@@ -19,7 +19,8 @@ def main() -> None:
 
     with on(MEASURED):
         rates = hot_path.rates(quick=given.quick)
-        show("In memory, one core", [*rates, *hot_path.window_length(quick=given.quick)])
+        costs = [*hot_path.quality(quick=given.quick), *hot_path.window_length(quick=given.quick)]
+        show("In memory, one core", [*rates, *costs])
         show("\nThe event loop, longest steps", hot_path.steps(quick=given.quick))
         read = kafka_path.rates(quick=given.quick)
         show("\nKafka, one core", [*read, *kafka_path.durable(quick=given.quick)])

@@ -90,7 +90,12 @@ def cpu_s(work: Callable[[], object]) -> float:
 
 def paired(numerators: Sequence[float], denominators: Sequence[float]) -> float:
     """Median of the ratios of the same rounds."""
-    return statistics.median(a / b for a, b in zip(numerators, denominators, strict=True))
+    return statistics.median(ratios(numerators, denominators))
+
+
+def ratios(numerators: Sequence[float], denominators: Sequence[float]) -> list[float]:
+    """The ratio of each round."""
+    return [a / b for a, b in zip(numerators, denominators, strict=True)]
 
 
 @contextmanager

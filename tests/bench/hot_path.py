@@ -19,12 +19,14 @@ from exporter.app.rendering import Renderer
 from exporter.ingest.http import ELSEWHERE_BYTES, EVENTS_AT_ONCE, gunzip, split
 from exporter.ingest.source import Messages
 from exporter.monitor.reference import Reference
-from tests.bench.figures import Figure, cpu_s, interleaved, paired
-from tests.bench.workloads import VERSION, W1, W2, Pipeline, Workload, pipeline
+from tests.bench.figures import Figure, cpu_s, interleaved, paired, ratios
+from tests.bench.workloads import VERSION, W1, W2, Pipeline, Workload, pipeline, without_quality
 
 STEP_BUDGET_MS = 5.0
 WARM_UP = 10
 """Bodies of every stream that come before time is taken."""
+SEALED_S = 180
+"""Seconds after which nothing is expected for a pane any more: of a window of an hour, three panes."""
 PANES_WITHIN = 8192
 """Events among which 60 panes are mixed."""
 DECODED_AT_ONCE = 256
@@ -97,6 +99,35 @@ def rates(*, quick: bool) -> list[Figure]:
         )
         for name in ("60 panes", "5 models x 2 versions", "10 models")
     ]
+    return figures
+
+
+def quality(*, quick: bool) -> list[Figure]:
+    """What readiness for labels costs events that have none: estimates, a column, the archive of sealed panes."""
+    count, rounds = (8000, 3) if quick else (16_000, 41)
+    figures = []
+    for workload in (W1, W2):
+        references = {workload.model: [workload.reference()]}
+        # What warms up lies in a pane that is sealed by the last tick.
+        start, before = time.time() - 86_400, WARM_UP * EVENTS_AT_ONCE
+        times = [*[start] * before, *[start + SEALED_S] * count]
+        bodies = bodies_of(workload.events(before + count, times=times))
+        contenders = {
+            "everything": counting(references, bodies),
+            "alone": counting(references, bodies, without_quality),
+        }
+        found = interleaved(contenders, rounds)
+        each = ratios(found["everything"], found["alone"])
+        below, median, above = statistics.quantiles(each, n=4)
+        figures.append(
+            Figure(
+                f"{workload.name} cost an event without label, everything / traffic and drift",
+                median,
+                budget=1.15,
+                sense="at most",
+                note=f"median of {rounds} rounds, quartiles {below:.3f} and {above:.3f}",
+            )
+        )
     return figures
 
 
@@ -200,11 +231,15 @@ def steps(*, quick: bool) -> list[Figure]:
     return figures
 
 
-def counting(references: Mapping[str, Sequence[Reference]], bodies: Sequence[bytes]) -> Callable[[], float]:
+def counting(
+    references: Mapping[str, Sequence[Reference]],
+    bodies: Sequence[bytes],
+    make: Callable[[Mapping[str, Sequence[Reference]]], Pipeline] = pipeline,
+) -> Callable[[], float]:
     """A round: CPU seconds to decode and count the events of all bodies but the first `WARM_UP`."""
 
     def once() -> float:
-        piped = pipeline(references)
+        piped = make(references)
         now = time.time()
         for body in bodies[:WARM_UP]:
             piped.fleet.observe(piped.codec.decode(Messages("p", body.split(b"\n"), now)), now)

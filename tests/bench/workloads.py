@@ -2,19 +2,23 @@
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from exporter.ingest.native import NativeCodec
+from exporter.monitor.archive import Archive
 from exporter.monitor.events import PREDICTION, SCORE, FeatureKey
 from exporter.monitor.fleet import Fleet
 from exporter.monitor.panes import sliding_window
 from exporter.monitor.reference import Column, Reference, build
 from exporter.monitor.settings import ModelSettings
+from exporter.stats import Counts
 
 REFERENCE_ROWS = 50_000
 VERSION = "3"
@@ -109,6 +113,22 @@ def pipeline(
     settings = [ModelSettings(model, version=VERSION, window=sliding_window(window_s, "bench")) for model in references]
     fleet = Fleet(settings, references)
     return Pipeline(fleet, NativeCodec(fleet, "bench", event_time=event_time))
+
+
+def without_quality(references: Mapping[str, Sequence[Reference]]) -> Pipeline:
+    """As `pipeline`, with counters of traffic and drift alone: nobody knows what is predicted, nothing is sealed."""
+    piped = pipeline(
+        {model: [msgspec.structs.replace(one, task=None) for one in known] for model, known in references.items()}
+    )
+    for model in piped.fleet._models.values():
+        for state in model.versions.values():
+            state.archive = _Unsealed(model.settings.window, 0)
+    return piped
+
+
+class _Unsealed(Archive):
+    def seal(self, end: int, panes: AbstractSet[int], counts_of: Callable[[int], Counts]) -> None:
+        """Take nothing over."""
 
 
 def _weights() -> list[float]:
