@@ -19,13 +19,15 @@ from exporter.monitor.fleet import Fleet
 from exporter.monitor.readout import DriftReadout
 from exporter.monitor.reference import Reference
 from exporter.stats import Floats
+from tests.app import healthy
+from tests.app.healthy import Healthy
 from tests.builders import MODEL, NOW, X, a_batch, a_reference, an_input, decoded, observe, values_of, view
 from tests.e2e.lengthy import long
 
 CATEGORIES = [f"c{i}" for i in range(10)]
 SHARES = np.full(10, 0.1)
 START = NOW - NOW % 86400
-WINDOW_S, PANES = 900, 60
+WINDOW_S = 900
 FEATURES = 50
 DRIFT = 0.9
 """Share of the budget that is not for data faults."""
@@ -56,62 +58,19 @@ def read(fleet: Fleet, now: float) -> DriftReadout:
 
 # ---- false pages -----------------------------------------------------------------------------------------------------
 
-FLEETS = 20
 
+@pytest.mark.parametrize(
+    ("n", "models", "most"),
+    [(500, 5, 10), pytest.param(500, 20, 29, marks=long), pytest.param(1000, 20, 29, marks=long)],
+)
+def test_healthy_traffic_stays_within_a_budget_of_one_page_a_day(n: int, models: int, most: int):
+    """Models that used up their budget would have more than `most` pages with a probability of 2 %.
 
-def false_pages(n: int, *, days: int, per_days: int, seed: int) -> int:
-    """False pages of twenty models with 50 features and one page each, in `days` of healthy traffic.
-
-    The twenty are one model of 1,000 features with 20 pages, which has the same level, and are looked at in every pane,
-    as Prometheus would. The volume has a season of a day around a mean of `n` a window. A page is a feature that may
-    page and becomes drifted, and was not within the last window: two looks that share rows are one incident.
+    One that looks at nothing has none. A whole quarter of them takes half an hour (tests.bench.quarters).
     """
-    rng = np.random.default_rng(seed)
-    one = categorical(32_000, seed)
-    features = [
-        msgspec.structs.replace(feature, name=f"{feature.name}-{i}") for i in range(FLEETS) for feature in one.features
-    ]
-    # Rows of a whole window are counted at once. That they are seen pane by pane is due to a slower partition, which
-    # brings rows of another version only.
-    slow = a_reference({X: np.zeros(100)}, version="slow")
-    fleet = configured(
-        msgspec.structs.replace(one, features=tuple(features)),
-        slow,
-        min_samples=200,
-        thresholds={"psi": 0.0001},  # less than chance makes of any of these windows: only significance protects
-        budget={"pages": FLEETS, "per": f"{per_days}d"},
-    )
-    pane_s = WINDOW_S / PANES
-    last = np.full(len(features), -PANES)
-    pages = 0
-    for pane in range(days * 96 * PANES):
-        now = START + pane_s * pane
-        observe(fleet, {}, rows=1, time=now, version="slow", partition="slow", now=now)
-        if pane % PANES == 0:
-            times = now + pane_s * np.arange(PANES)
-            volume = rng.poisson(n / PANES * (1 + 0.5 * np.sin(2 * np.pi * times / 86400)))
-            codes = rng.integers(10, size=(volume.sum(), len(features)))
-            feed(fleet, codes, np.repeat(times, volume), now + WINDOW_S)
-        readout = read(fleet, now)
-        paging = readout.drifted & ~readout.extrapolated
-        pages += int(np.sum(paging & (pane - last >= PANES)))
-        last[paging] = pane
-    assert 0.4 * n < readout.n.min()
-    assert readout.tracker.alpha == pytest.approx(DRIFT / (FEATURES * per_days * 96 * PANES))
-    return pages
-
-
-@pytest.mark.parametrize("n", [500, pytest.param(1000, marks=long)])
-def test_healthy_traffic_stays_within_a_budget_of_one_page_a_day(n: int):
-    """Twenty periods of a day, at most 29 pages in all: with 20 allowed, more have a probability of 2 %."""
-    assert false_pages(n, days=1, per_days=1, seed=n) <= 29
-
-
-@long
-@pytest.mark.parametrize("n", [500, 1000])
-def test_healthy_traffic_stays_within_a_budget_of_one_page_a_quarter(n: int):
-    """Five days of twenty quarters are 1.1 of 20 pages; more than 4 have a probability of 0.5 %."""
-    assert false_pages(n, days=5, per_days=90, seed=n + 1) <= 4
+    seen = next(healthy.days(Healthy(n, tuple(range(models)), per_days=1)))
+    assert seen.looks == 96 * 60
+    assert 0 < seen.pages.total() <= most
 
 
 # ---- detection -------------------------------------------------------------------------------------------------------
