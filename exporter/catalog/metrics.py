@@ -118,7 +118,8 @@ DRIFT_PVALUE = Metric(
 DRIFTED = Metric(
     "ml_feature_drifted",
     "gauge",
-    "1 if samples >= min_samples and PSI > threshold and PSI > critical value, else 0; absent without a verdict.",
+    "1 if samples >= min_samples and PSI > threshold and PSI > critical value and the likelihood ratio agrees, else 0; "
+    "absent without a verdict.",
     _WINDOWED,
 )
 DRIFT_PAGING = Metric(

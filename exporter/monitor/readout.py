@@ -19,9 +19,11 @@ class DriftReadout:
     """Scores of one window, an element a feature in `tracker.features`; NaN where there is too little data.
 
     `n` counts values in live bins. `drifted` follows the one definition: n >= min_samples and PSI above both the
-    threshold and its critical value. `extrapolated` features are calibrated from blocks smaller than the window, and
-    must not page alone. `listed` are those to name when something has drifted: the effect is above the threshold, and
-    among them at most a share (thresholds.FALSE_DISCOVERY_RATIO) is expected not to have changed at all.
+    threshold and its critical value, if the likelihood ratio agrees: far out in the tail, where a budget puts it, PSI
+    alone passes the critical value too often when a bin is small. `extrapolated` features are calibrated from blocks
+    smaller than the window, and must not page alone. `listed` are those to name when something has drifted: the effect
+    is above the threshold, and among them at most a share (thresholds.FALSE_DISCOVERY_RATIO) is expected not to have
+    changed at all.
     """
 
     tracker: DriftTracker
@@ -72,7 +74,9 @@ def read(tracker: DriftTracker, counts: Counts) -> DriftReadout:
     freedom_ratio = _at(tracker.calibrations.freedom_ratio, block)
     share, reference = distances.smoothed(current, starts), tracker.live_reference_share
     psi = np.where(enough & (tracker.live_bins > 1), distances.psi(reference, share, starts), np.nan)
-    critical = scale * _at(tracker.chi2_critical, block)
+    chi2_critical = _at(tracker.chi2_critical, block)
+    critical = scale * chi2_critical
+    likelihood_ratio = significance.likelihood_ratio(tracker.live_reference, current, starts)
     pearson = significance.pearson_p(tracker.live_reference, current, starts, g, freedom_ratio)
     p_value = np.where(np.isnan(psi), np.nan, pearson)
     ks, ks_upper, ks_critical = (np.full(len(n), np.nan) for _ in range(3))
@@ -87,7 +91,7 @@ def read(tracker: DriftTracker, counts: Counts) -> DriftReadout:
         ks_critical[numeric] = significance.ks_critical(reference_values, values, tracker.alpha) * known
     with np.errstate(invalid="ignore"):
         effect = enough & (psi > tracker.thresholds)
-        drifted = effect & (psi > critical)
+        drifted = effect & (psi > critical) & (likelihood_ratio > chi2_critical)
     # A feature without an effect stays one of the hypotheses: leaving it out would make the others look fewer.
     suspected = np.where(effect | np.isnan(p_value), p_value, 1.0)
     return DriftReadout(

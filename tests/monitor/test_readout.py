@@ -155,6 +155,17 @@ def test_a_change_of_categories_is_drift():
     assert np.isnan(readout.ks[0]), "categories have no order"
 
 
+def test_a_rare_category_that_is_missing_by_chance_is_no_drift():
+    """Of one in twenty, 250 rows have none with a probability of 3e-6; PSI makes 4e-10 of that, a budget asks 4e-8."""
+    rows = np.array(["red"] * 19 + ["blue"])
+    reference = a_reference({COLOUR: np.tile(rows, 2000).tolist()})
+
+    without = {n: read(reference, {COLOUR: ["red"] * n}, min_samples=200, alpha=4e-8) for n in (250, 400)}
+
+    assert all(one.psi[0] > max(one.psi_critical[0], 0.1) for one in without.values())
+    assert [bool(one.drifted[0]) for one in without.values()] == [False, True]
+
+
 @pytest.mark.parametrize("bad", [np.nan, WRONG_TYPE_NUMBER, NON_FINITE_NUMBER])
 def test_what_is_no_value_takes_no_part_in_the_distribution(bad: float):
     readout = read(a_reference({X: np.arange(5000.0)}), {X: [bad] * 900 + [1.0] * 100})

@@ -131,6 +131,57 @@ def test_too_little_to_compare_is_nan_and_never_a_number():
     assert np.isnan(significance.ks_critical(ints(1000), none, 0.05))
 
 
+@given(
+    st.lists(
+        st.lists(st.tuples(st.integers(1, 500), st.integers(0, 500)), min_size=2, max_size=12), min_size=1, max_size=4
+    )
+)
+def test_the_likelihood_ratio_is_that_of_two_samples(tables: list[list[tuple[int, int]]]):
+    reference, current = (ints(*(pair[i] for table in tables for pair in table)) for i in (0, 1))
+    starts = np.cumsum([0, *map(len, tables[:-1])])
+    found = significance.likelihood_ratio(reference, current, starts)
+    for table, value in zip(tables, found, strict=True):
+        counts = np.array(table).T
+        if counts[1].any():
+            expected = stats.chi2_contingency(counts, correction=False, lambda_="log-likelihood").statistic
+            assert value == pytest.approx(expected, abs=1e-8)
+        else:
+            assert value == pytest.approx(0, abs=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("shares", "m", "at_least"),
+    [
+        ([0.1] * 10, 250, 4),
+        ([0.5, 0.25, 0.12, 0.06, 0.03, 0.02, 0.02], 500, 15),
+        ([0.95, 0.05], 500, 10),
+        ([0.98, 0.02], 1000, 15),
+    ],
+)
+def test_only_with_the_likelihood_ratio_the_level_is_kept_where_a_budget_puts_it(
+    shares: list[float], m: int, at_least: float
+):
+    """Once in 26 million looks, so by importance sampling: from a Dirichlet that is as wide as what is rare."""
+    rng = np.random.default_rng(1)
+    alpha, draws, n = 3.86e-8, 100_000, 40_000
+    p, bins = np.array(shares), len(shares)
+    critical = float(stats.chi2.isf(alpha, bins - 1))
+    concentration = p * ((m - 1) / (critical / (bins - 1) - 1) - 1)
+    current = rng.multinomial(m, rng.dirichlet(concentration, draws))
+    reference = rng.multinomial(n, p, draws)
+    rare = stats.dirichlet_multinomial(concentration, m)
+    weight = np.exp(stats.multinomial(m, p).logpmf(current) - rare.logpmf(current))
+    starts = np.arange(draws) * bins
+    psi = distances.psi(
+        distances.smoothed(reference.ravel(), starts), distances.smoothed(current.ravel(), starts), starts
+    )
+    passes = psi > critical * (1 / n + 1 / m)
+    both = passes & (significance.likelihood_ratio(reference.ravel(), current.ravel(), starts) > critical)
+
+    assert np.mean(weight * passes) / alpha > at_least
+    assert np.mean(weight * both) / alpha < 1.15
+
+
 @pytest.mark.parametrize("alpha", [0.05, 0.01, 0.001])
 def test_ks_critical_is_where_the_p_value_of_stephens_equals_alpha(alpha: float):
     n, m = ints(1000, 10_000, 200_000), ints(1000, 500, 3_000_000)
