@@ -41,7 +41,7 @@ def show_replay(
 ) -> None:
     """Each window and feature; what is drifted stands out."""
     title = f"{escape(reference.model)} {escape(reference.version)} against reference {reference.id}"
-    table = Table(title=title, caption="drifted = enough samples, PSI above its threshold and above its critical value")
+    table = Table(title=title, caption="drifted = enough samples, PSI above threshold and critical value, and a likelihood ratio that agrees")
     table.add_column("window", no_wrap=True)
     table.add_column("feature", overflow="ellipsis", no_wrap=True)
     for heading in ("n", "PSI", "critical", "KS", "p"):

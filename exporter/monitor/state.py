@@ -36,7 +36,7 @@ BLOCK_ROWS = 256
 
 Piece: TypeAlias = int | str
 Place: TypeAlias = tuple[str, str, str]
-"""A concern (traffic, drift, accuracy, archive, faults, learner, reference, labels), a model, a version or reference id.
+"""A concern (traffic, drift, accuracy, archive, faults, learner, reference, labels), a model, a version or an id.
 
 Labels have no version. Blocks of rows that wait for labels are no piece: nobody keeps them in memory.
 """
