@@ -144,23 +144,25 @@ class LabelJoin:
 
     def work(
         self,
-        end: int,
+        predictions: Watermarks,
         schema: Schema,
         trackers: Mapping[str, Settles],
         now: float,
         to_come: Collection[str] | None = (),
     ) -> Work | None:
-        """What is to be done now, if predictions have come up to pane `end`; None if it can wait.
+        """What is to be done now, if predictions have come as far as their watermarks say; None if it can wait.
 
         Outcomes of predictions of a version without a tracker are forgotten. Partitions `to_come` have more labels;
         while nobody can be asked (None), or one of them has not said for a minute how far it is, nothing is settled.
+        One that brings predictions says it with those.
         """
         known = self.watermarks.partitions.keys()
         self.watermarks.hold(known if to_come is None else to_come, now)
         self.watermarks.tick(now)
-        self._silent = {one: self._silent.get(one, now) for one in to_come or () if one not in known}
+        heard = known | predictions.partitions.keys()
+        self._silent = {one: self._silent.get(one, now) for one in to_come or () if one not in heard}
         held = any(now - since < thresholds.IDLE_PARTITION_S.value for since in self._silent.values())
-        frontier = -math.inf if held or to_come is None else self._frontier(end)
+        frontier = -math.inf if held or to_come is None else self._frontier(predictions.end)
         due = [
             bucket
             for bucket in self._blocks.buckets(PREDICTIONS)

@@ -323,7 +323,7 @@ class ModelState:
         """What is to be done for labels now (see Fleet.label_work)."""
         if self.join is None:
             return None
-        return self.join.work(self.watermarks.end, self.schema, self._outcomes(), now, to_come)
+        return self.join.work(self.watermarks, self.schema, self._outcomes(), now, to_come)
 
     def label_done(self, work: Work) -> None:
         """Count what came of predictions that are mature."""

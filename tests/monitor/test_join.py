@@ -181,6 +181,13 @@ class TestWaitingForLabels:
         look(fleet, LATER + 61, {"l"})
         assert account(fleet, LATER + 61).pending == 0
 
+    def test_a_partition_of_predictions_is_not_waited_for_though_it_may_bring_labels_too(self):
+        fleet = a_joining_fleet()
+        feed(fleet, [Prediction("a", NOW), Label("a", NOW + HOUR, "0")])
+        feed(fleet, [Prediction("b", LATER), Label("c", LATER)])
+        look(fleet, LATER, to_come={"p"})
+        assert confusion(fleet, LATER) == {("1", "0"): 1}
+
     def test_labels_far_behind_hold_the_predictions(self):
         fleet = a_joining_fleet()
         feed(fleet, [Prediction("a", NOW), Prediction("c", NOW + 2 * MATURITY_S)])
