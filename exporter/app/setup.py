@@ -152,20 +152,19 @@ def _kafka(
     connection, client = kafka_connection(source, base, name), _kafka_client(source, name)
     share = None if source.partitions is None else Share(source.partitions.number, source.partitions.of)
     whole = Share(0, 1)
-    apart = source.label_join == "broadcast" and bool(source.topics and source.label_topics) and share != whole
+    apart = source.label_join == "broadcast" and bool(source.label_topics) and share != whole
     # A quarter of the window: far less than partitions may be apart before the window leaves one behind.
     slack_s = min((settings.window.seconds for settings in fleet.models), default=3600.0) / 4
     topics = source.topics if apart else [*source.topics, *source.label_topics]
     equal = source.label_join == "copartitioned"
-    yield (
-        KafkaSource(
+    if topics:
+        reader = KafkaSource(
             name, surroundings, client, connection, topics, share=share, equal_partitions=equal, slack_s=slack_s
-        ),
-        bool(source.label_topics) and not apart,
-    )
+        )
+        yield reader, bool(source.label_topics) and not apart
     if apart:
-        alone = replace(connection, group_id=None, client_id=f"{connection.client_id}-labels")
-        labels = f"{name}{_LABELS}"
+        labels = f"{name}{_LABELS}" if topics else name
+        alone = replace(kafka_connection(source, base, labels), group_id=None)
         yield KafkaSource(labels, surroundings, client, alone, source.label_topics, share=whole, slack_s=slack_s), True
 
 

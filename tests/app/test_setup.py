@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 
 from exporter.app.config import ConfigError
-from exporter.app.schema import KafkaConfig
-from exporter.app.setup import kafka_connection
+from exporter.app.schema import Config, KafkaConfig
+from exporter.app.setup import build_runtime, kafka_connection
 from exporter.ingest.kafka_client import Tls
 
 
@@ -13,6 +13,50 @@ def a_kafka(**settings: Any) -> KafkaConfig:
     import msgspec
 
     return msgspec.convert({"type": "kafka", "bootstrap_servers": ["k:9092"], "topics": ["t"]} | settings, KafkaConfig)
+
+
+def sources_of(tmp_path: Path, *kafkas: KafkaConfig) -> list[tuple[str, str, bool]]:
+    """Name and guarantee of every source, and whether labels are to be expected of it."""
+    runtime, _ = build_runtime(Config(sources=list(kafkas)), tmp_path)
+    return [(feed.source.name, feed.source.health().guarantee, feed.labels) for feed in runtime.feeds]
+
+
+class TestKafkaSources:
+    def test_are_two_where_each_member_reads_all_labels_but_only_some_predictions(self, tmp_path: Path):
+        of_a_group = a_kafka(label_topics=["l"])
+        assert sources_of(tmp_path, of_a_group) == [
+            ("kafka", "at_least_once", False),
+            ("kafka-labels", "exactly_once", True),
+        ]
+        one_of_two = a_kafka(label_topics=["l"], partitions={"member": 1, "of": 2})
+        assert sources_of(tmp_path, one_of_two) == [
+            ("kafka", "exactly_once", False),
+            ("kafka-labels", "exactly_once", True),
+        ]
+
+    @pytest.mark.parametrize(
+        "settings, labels",
+        [
+            ({}, False),
+            ({"label_topics": ["l"], "label_join": "copartitioned"}, True),
+            ({"label_topics": ["l"], "label_join": "copartitioned", "partitions": {"member": 1, "of": 2}}, True),
+            ({"label_topics": ["l"], "partitions": {"member": 0, "of": 1}}, True),
+        ],
+        ids=["no labels", "group", "static", "alone"],
+    )
+    def test_are_one_where_predictions_and_labels_are_shared_out_alike(
+        self, tmp_path: Path, settings: dict[str, Any], labels: bool
+    ):
+        ((name, _, expects_labels),) = sources_of(tmp_path, a_kafka(**settings))
+        assert (name, expects_labels) == ("kafka", labels)
+
+    def test_of_labels_alone_are_read_whole_by_each_member_too(self, tmp_path: Path):
+        found = sources_of(tmp_path, a_kafka(), a_kafka(topics=[], label_topics=["l"]))
+        assert found == [("kafka", "at_least_once", False), ("kafka-2", "exactly_once", True)]
+
+    def test_are_numbered_and_their_labels_with_them(self, tmp_path: Path):
+        found = sources_of(tmp_path, a_kafka(label_topics=["l"]), a_kafka(), a_kafka(label_topics=["l"]))
+        assert [name for name, _, _ in found] == ["kafka", "kafka-labels", "kafka-2", "kafka-3", "kafka-3-labels"]
 
 
 class TestKafkaConnections:
