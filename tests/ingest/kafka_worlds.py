@@ -106,6 +106,7 @@ class Reader:
         group: str | None = None,
         earliest: bool = True,
         slack_s: float = 900.0,
+        equal_partitions: bool = False,
         **secrets: str,
     ) -> None:
         """Reads all partitions by itself, unless another `share` or none (a group) is given."""
@@ -120,7 +121,14 @@ class Reader:
             sasl=_sasl(world.access, **secrets) if world.access.mechanism else None,
         )
         self.source = KafkaSource(
-            "kafka", world.surroundings(), world.connect, connection, names, share=share, slack_s=slack_s
+            "kafka",
+            world.surroundings(),
+            world.connect,
+            connection,
+            names,
+            share=share,
+            equal_partitions=equal_partitions,
+            slack_s=slack_s,
         )
         self._resume = {f"kafka/{topic}/{number}": str(offset) for (topic, number), offset in (resume or {}).items()}
         self._running: asyncio.Task[None] | None = None

@@ -70,6 +70,54 @@ class TestReadiness:
         assert len(reader.troubles("unsupported_compression")) == 1
 
 
+@pytest.mark.parametrize("share", [WHOLE, None], ids=["static", "group"])
+class TestTopicsThatArePartitionedAlike:
+    @runs
+    async def test_are_not_read_before_they_have_equally_many(self, world: Memory, share: Share | None):
+        predictions, labels = world.kafka.create(2), world.kafka.create(1)
+        world.kafka.produce(predictions, numbered(4, 2))
+        world.kafka.produce(labels, numbered(2, start=4))
+        async with Reader(world, predictions, labels, share=share, group="g", equal_partitions=True) as reader:
+            await reader.until(lambda: len(reader.troubles("partition_counts")) >= 3)
+            said = (
+                "label_join: copartitioned needs equally many partitions, "
+                f"but {predictions} has 2, {labels} has 1; use label_join: broadcast"
+            )
+            assert reader.source.not_ready() == f"kafka: {said}"
+            assert set(reader.troubles("partition_counts")) == {said}
+            assert not reader.messages
+            world.kafka.add_partitions(labels, 2)
+            world.kafka.produce(labels, [Record(b"6", partition=1)])
+            await reader.has(7)
+            await reader.ready()
+        assert sorted(reader.messages) == values(numbered(7))[0]
+
+    @runs
+    async def test_are_let_go_while_only_one_of_them_has_got_more(self, world: Memory, share: Share | None):
+        predictions, labels = world.kafka.create(), world.kafka.create()
+        world.kafka.produce(predictions, numbered(1))
+        async with Reader(world, predictions, labels, share=share, group="g", equal_partitions=True) as reader:
+            await reader.has(1)
+            await reader.tick()
+            world.kafka.add_partitions(predictions, 2)
+            await reader.until(lambda: reader.troubles("partition_counts"))
+            assert reader.source.not_ready() is not None
+            world.kafka.add_partitions(labels, 2)
+            world.kafka.produce(labels, [Record(b"1", partition=1)])
+            await reader.has(2)
+            await reader.ready()
+        assert reader.messages == [b"0", b"1"]
+
+    @runs
+    async def test_need_not_all_be_there_yet(self, world: Memory, share: Share | None):
+        predictions = world.kafka.create(2)
+        world.kafka.produce(predictions, numbered(4, 2))
+        async with Reader(world, predictions, "labels", share=share, group="g", equal_partitions=True) as reader:
+            await reader.has(4)
+            await reader.until(lambda: reader.troubles("topic_missing"))
+        assert not reader.troubles("partition_counts")
+
+
 class TestHealth:
     @runs
     async def test_counts_partitions_and_what_is_left_to_read(self, world: Memory):
