@@ -4,6 +4,7 @@ import json
 import signal
 import socket
 import subprocess
+import time
 from http.client import HTTPConnection
 
 import pytest
@@ -39,6 +40,26 @@ def test_events_accepted_before_the_signal_are_answered(tmp_path):
         # Either the signal came first, and nothing was accepted, or everything was.
         assert (response.status, answer["accepted"]) in ((202, 5000), (503, 0)), answer
         assert exporter.process.wait(8) == 0, exporter.said()
+
+
+def test_a_label_that_is_posted_joins_a_prediction_that_was_posted_before(tmp_path):
+    model = stories.MODEL_CONFIG | {"window": "1m", "labels": {"maturity": "10s"}}
+    now = time.time()
+    first, last = stories.predictions(2)
+    label = {"model": stories.MODEL, "id": first["id"], "timestamp": now - 26, "label": "yes"}
+    source = {"type": "http", "time": "event"}
+    with run(tmp_path, [model], [stories.reference(right=0.9)], sources=[source]) as exporter:
+        exporter.post([first | {"timestamp": now - 30}])
+        exporter.post([label])
+        eventually(lambda: exporter.value("ml_labels_received_total") == 1, "the label")
+        assert exporter.value("ml_labels_pending") == 1
+        assert exporter.value("ml_labels_matured_total") == 0
+        exporter.post([last | {"timestamp": now}, label | {"id": "another", "timestamp": now}])
+        eventually(lambda: exporter.value("ml_labels_matured_total") == 1, exporter.said)
+        told = {"predicted": first["prediction"], "actual": "yes"}
+        assert exporter.value("ml_labels_joined_total", **told) == 1
+        assert exporter.value("ml_label_delay_seconds_sum") == 4
+        assert exporter.value("ml_labels_pending") == 1, "the second prediction waits"
 
 
 def test_a_port_in_use_is_one_line_and_exit_code_3(tmp_path):
