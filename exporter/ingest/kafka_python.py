@@ -71,6 +71,7 @@ class KafkaPythonClient:
 
     def poll(self, timeout_s: float, limit: int) -> Sequence[Records | Blocked]:
         """Records as they come."""
+        self._take_up()
         try:
             with _explained():
                 polled = self._consumer.poll(timeout_ms=int(timeout_s * 1000), max_records=limit)
@@ -167,6 +168,12 @@ class KafkaPythonClient:
             offsets=offsets if len(offsets) == len(records) else [record.offset for record in records],
             envelopes=envelopes_of([record.headers for record in records], self._headers),
         )
+
+    def _take_up(self) -> None:
+        """Let what a pause has put aside be read on. kafka-python waits for an empty place, and leaves it used up."""
+        fetcher = self._consumer._fetcher
+        if not fetcher._next_partition_records:
+            fetcher._next_partition_records = None
 
     def _postponed(self) -> Iterator[Records | Blocked]:
         """What broke behind records of other partitions. The library keeps it for later, and forgets it at a pause."""

@@ -3,7 +3,8 @@
 import asyncio
 import gc
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, ParamSpec
 
@@ -11,6 +12,8 @@ import pytest
 
 from exporter.ingest import confluent, kafka_python
 from exporter.ingest.kafka import Share
+from exporter.ingest.kafka_client import Connection
+from exporter.ingest.lanes import Partition, Records
 from exporter.ingest.lenient import MESSAGE_LIMIT_BYTES
 from exporter.ingest.source import Envelope
 from tests.app.fakes import FakeSink
@@ -64,6 +67,16 @@ def collected() -> Iterator[None]:
 def untidy(test: Callable[P, None]) -> Callable[P, None]:
     """kafka-python leaves sockets that could not be connected to the garbage collector."""
     return pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")(pytest.mark.usefixtures("collected")(test))
+
+
+class NobodyRebalances:
+    """Implements kafka_client.Rebalancing for a client that is in no group."""
+
+    def revoked(self, partitions: Collection[Partition], *, lost: bool) -> Mapping[Partition, int]:
+        raise AssertionError(partitions, lost)
+
+    def assigned(self, partitions: Collection[Partition]) -> None:
+        raise AssertionError(partitions)
 
 
 def produce_one_by_one(world: World, topic: str, records: list[Record]) -> None:
@@ -270,6 +283,31 @@ class TestBackPressure:
             sink.open.set()
             await reader.has(2000)
         assert reader.by_partition() == {(topic, number): found for number, found in values(records).items()}
+
+    def test_that_ends_lets_a_partition_go_on_amid_what_was_fetched_of_it(self, world: World):
+        topic = world.kafka.create(2)
+        world.kafka.produce(topic, numbered(200, 2))
+        client = world.connect(Connection(world.access.bootstrap.split(","), None, True, "tests"), NobodyRebalances())
+        read = dict.fromkeys((Partition(topic, 0), Partition(topic, 1)), 0)
+
+        def poll_until(condition: Callable[[], object]) -> None:
+            for _ in range(100):
+                for one in client.poll(0.1, 10):
+                    assert isinstance(one, Records)
+                    read[one.partition] += len(one.values)
+                if condition():
+                    return
+            raise AssertionError(read)
+
+        with closing(client):
+            client.assign(dict.fromkeys(read, 0))
+            poll_until(lambda: any(read.values()))
+            paused, other = sorted(read, key=read.__getitem__, reverse=True)
+            client.pause({paused})
+            poll_until(lambda: read[other] == 100)
+            assert read[paused] < 100
+            client.pause(set())
+            poll_until(lambda: read[paused] == 100)
 
 
 class TestGroups:
