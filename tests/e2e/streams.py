@@ -5,7 +5,7 @@ import json
 import random
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 from tests.brokers import topics
@@ -44,6 +44,17 @@ def payload(number: int, event: dict[str, Any], now: float, rng: random.Random) 
     return json.dumps(event).encode()
 
 
+def places(partitions: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Every partition of topics that have so many."""
+    return [(topic, number) for topic, count in partitions.items() for number in range(count)]
+
+
+def dealt(partitions: Mapping[str, int]) -> Iterator[tuple[str, Record]]:
+    """Payloads of the pool for ever, to one partition after the other."""
+    for value, (topic, number) in zip(itertools.cycle(pool(time.time())), itertools.cycle(places(partitions))):
+        yield topic, Record(value, partition=number)
+
+
 def kafka(bootstrap: str, names: Sequence[str], client: str, **options: Any) -> dict[str, Any]:
     """A source that reads these topics."""
     source = {"type": "kafka", "bootstrap_servers": [bootstrap], "topics": list(names), "client": client}
@@ -58,12 +69,13 @@ def static(bootstrap: str, names: Sequence[str], client: str, **options: Any) ->
 class Producing:
     """A producer that goes on, while a test does other things, until all is produced."""
 
-    def __init__(self, bootstrap: str, partitions: Mapping[str, int], events: int, per_s: float) -> None:
-        """Topics have so many `partitions`, which take turns; all together get about `per_s` events a second."""
+    def __init__(
+        self, bootstrap: str, coming: Mapping[str, int] | Iterable[tuple[str, Record]], events: int, per_s: float
+    ) -> None:
+        """About `per_s` events a second of what is `coming`: records by topic, or what is dealt to partitions."""
         self.events = events
         self._bootstrap = bootstrap
-        places = [(topic, number) for topic, count in partitions.items() for number in range(count)]
-        self._coming = zip(itertools.cycle(pool(time.time())), itertools.cycle(places))
+        self._coming = iter(dealt(coming) if isinstance(coming, Mapping) else coming)
         self._turn = max(int(per_s * _TURN_S), 1)
         self._ended = threading.Event()
         self._failed: BaseException | None = None
@@ -81,11 +93,15 @@ class Producing:
 
     def bring(self, events: int) -> None:
         """Produce so many now."""
+        self.add(itertools.islice(self._coming, events))
+
+    def add(self, records: Iterable[tuple[str, Record]]) -> None:
+        """Produce these now, each to its topic."""
         by_topic: dict[str, list[Record]] = {}
-        for value, (topic, number) in itertools.islice(self._coming, events):
-            by_topic.setdefault(topic, []).append(Record(value, partition=number))
-        for topic, records in by_topic.items():
-            topics.produce(self._bootstrap, topic, records, "lz4")
+        for topic, record in records:
+            by_topic.setdefault(topic, []).append(record)
+        for topic, theirs in by_topic.items():
+            topics.produce(self._bootstrap, topic, theirs, "lz4")
 
     def finish(self) -> None:
         """Wait until all is produced."""
