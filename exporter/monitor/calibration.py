@@ -1,10 +1,11 @@
-"""How much more PSI varies than for independent rows: fitted to blocks of the reference, looked up by window size.
+"""How much more a distance varies than for independent rows: fitted to blocks of the reference, by window size.
 
 Consecutive predictions resemble each other (seasons, bursts, users), so that a window holds less information than rows.
-What that does to PSI depends on how many rows are summed, hence a calibration for each of several block sizes: 250 rows
-and its doublings as long as there are 20 blocks, and at last the largest size that gives 20. A window is judged by the
-smallest blocks that are not smaller than it, because more rows show more of a dependence that lasts. One larger than
-all blocks is judged by the largest, and called extrapolated: nobody has seen how a window like that varies.
+What that does to PSI, or to how far many means lie from the reference's together, depends on how many rows are summed,
+hence a calibration for each of several block sizes: 250 rows and its doublings as long as there are 20 blocks, and at
+last the largest size that gives 20. A window is judged by the smallest blocks that are not smaller than it, because
+more rows show more of a dependence that lasts. One larger than all blocks is judged by the largest, and called
+extrapolated: nobody has seen how a window like that varies.
 
 Where blocks of no size vary more than those of independent rows do, the calibrations change nothing: the variance of 20
 blocks is so uncertain that it would otherwise make every test of independent rows too careful.
@@ -12,7 +13,7 @@ blocks is so uncertain that it would otherwise make every test of independent ro
 All of it rests on the order of the reference's rows being that of time. Of shuffled rows every block looks independent.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -29,7 +30,7 @@ class Calibration(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_f
     """PSI of `rows` rows is (1/n + 1/m) g times chi-square with `freedom_ratio` times B - 1 degrees of freedom.
 
     A ratio, because the B live bins of a running exporter can be fewer than those of the blocks: which ones have enough
-    values depends on `min_samples`.
+    values depends on `min_samples`. Of a form of means (see moments) the rank takes the place of B - 1.
     """
 
     rows: int
@@ -43,22 +44,42 @@ def calibrate(bin_of_row: Counts, bins: int) -> tuple[Calibration, ...]:
     None where there are too few rows for 20 blocks, or too few values for two bins. Bins that would expect too few in a
     block are merged with a neighbour, much as a running exporter merges them.
     """
-    longest = len(bin_of_row) // thresholds.CALIBRATION_BLOCKS.count
+    totals = np.bincount(bin_of_row, minlength=bins)
+
+    def count(unit: int) -> Counts:
+        units = len(bin_of_row) // unit
+        of_unit = np.repeat(np.arange(units) * bins, unit) + bin_of_row[: units * unit]
+        return np.bincount(of_unit, minlength=units * bins).reshape(units, bins)
+
+    return by_block_size(len(bin_of_row), count, lambda blocks, rows: _of_blocks(blocks, rows, totals))
+
+
+def by_block_size(
+    rows: int, count: Callable[[int], Counts], of_blocks: Callable[[Counts, int], tuple[Calibration, float] | None]
+) -> tuple[Calibration, ...]:
+    """A calibration for each block size that so many rows allow.
+
+    `count(unit)` gives the sums [units, ...] of every `unit` consecutive rows. `of_blocks` makes of the sums of blocks
+    of so many rows their calibration, and the p-value of independent rows; None of blocks that tell nothing.
+    """
+    longest = rows // thresholds.CALIBRATION_BLOCKS.count
     unit = min(longest, thresholds.CALIBRATION_STEP_ROWS.count)
     if unit < thresholds.CALIBRATION_ROWS.count:
         return ()
-    totals = np.bincount(bin_of_row, minlength=bins)
-    units = len(bin_of_row) // unit
-    of_unit = np.repeat(np.arange(units) * bins, unit) + bin_of_row[: units * unit]
-    counts = np.bincount(of_unit, minlength=units * bins).reshape(units, bins)
+    sums = count(unit)
     found = [
-        _of_blocks(counts[: units // size * size].reshape(-1, size, bins).sum(axis=1), totals)
+        of_blocks(sums[: len(sums) // size * size].reshape(-1, size, sums.shape[1]).sum(axis=1), size * unit)
         for size in _sizes(longest // unit)
     ]
     known = [one for one in found if one is not None]
     if all(p > thresholds.CALIBRATION_ALPHA.value for _, p in known):
         return tuple(Calibration(one.rows, 1.0, 1.0) for one, _ in known)
     return tuple(one for one, _ in known)
+
+
+def fitted(rows: int, g: float, freedom_ratio: float) -> Calibration:
+    """A calibration with four digits: 20 blocks tell less, and the document is read by people."""
+    return Calibration(rows, round(g, 4), round(freedom_ratio, 4))
 
 
 def sound(calibrations: Sequence[Calibration]) -> bool:
@@ -107,9 +128,8 @@ def _sizes(largest: int) -> list[int]:
     return [*(1 << power for power in range(largest.bit_length()) if 1 << power < largest), largest]
 
 
-def _of_blocks(blocks: Counts, totals: Counts) -> tuple[Calibration, float] | None:
-    """The calibration from blocks [blocks, bins], and the p-value of independent rows."""
-    rows = int(blocks[0].sum())
+def _of_blocks(blocks: Counts, rows: int, totals: Counts) -> tuple[Calibration, float] | None:
+    """The calibration from blocks [blocks, bins] of so many rows, and the p-value of independent rows."""
     merged = merge_small(totals, thresholds.EXPECTED_PER_BIN.value * totals.sum() / rows)
     bins = int(merged.max()) + 1
     if bins < 2:
@@ -117,5 +137,4 @@ def _of_blocks(blocks: Counts, totals: Counts) -> tuple[Calibration, float] | No
     fewer = np.zeros((len(totals), bins), np.int64)
     fewer[np.arange(len(totals)), merged] = 1
     g, freedom, p = significance.calibrate(blocks @ fewer, totals @ fewer)
-    # Four digits: 20 blocks tell less, and the document is read by people.
-    return Calibration(rows, round(g, 4), round(freedom / (bins - 1), 4)), p
+    return fitted(rows, g, freedom / (bins - 1)), p

@@ -126,16 +126,25 @@ def calibrate(blocks: Counts, reference: Counts) -> tuple[float, float, float]:
     `blocks` [blocks, bins] are counts of consecutive rows, `reference` [bins] those of all rows. A block is a part of
     the reference, so that 1/m - 1/n takes the place of 1/m + 1/n. Mean and variance are never taken for less than
     independent rows have: a calibration may only make a critical value more careful. `p` is how likely blocks of
-    independent rows are to differ as much among themselves, which is the chi-square test of homogeneity.
+    independent rows are to differ as much among themselves, which is the chi-square test of homogeneity (`dependence`).
     """
     b, bins = blocks.shape
     starts = np.arange(b, dtype=np.int64) * bins
     expected = distances.smoothed(np.tile(reference, b), starts)
     psi = distances.psi(expected, distances.smoothed(blocks.ravel(), starts), starts)
-    x = psi / (1 / blocks.sum(axis=1) - 1 / reference.sum())
-    mean, variance = max(float(x.mean()), bins - 1.0), max(float(x.var(ddof=1)), 2 * (bins - 1.0))
-    among = (b - 1) * float(x.mean())
-    p = float(special.chdtrc((b - 1) * (bins - 1.0), among))
+    return dependence(psi / (1 / blocks.sum(axis=1) - 1 / reference.sum()), bins - 1.0, 2 * (bins - 1.0))
+
+
+def dependence(x: Floats, mean: float, variance: float) -> tuple[float, float, float]:
+    """(g, nu, p) of scaled distances `x` of blocks, which of independent rows have this mean and variance.
+
+    Such an x is about chi-square (stretched, if its variance is not twice its mean), and so is the sum of those of all
+    blocks, with the degrees of freedom of one less.
+    """
+    fewer = len(x) - 1
+    stretch = variance / (2 * mean)
+    p = float(special.chdtrc(fewer * mean / stretch, fewer * float(x.mean()) / stretch))
+    mean, variance = max(float(x.mean()), mean), max(float(x.var(ddof=1)), variance)
     return variance / (2 * mean), 2 * mean * mean / variance, p
 
 
