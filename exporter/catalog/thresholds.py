@@ -24,6 +24,13 @@ PSI_THRESHOLD = Default(
     "",
     "Effect size that is worth a look, the customary lower band. It never alerts alone: the critical value counts too.",
 )
+MULTIVARIATE_THRESHOLD = Default(
+    "multivariate",
+    0.1,
+    "",
+    "Squared Mahalanobis distance that is worth a look: between normal populations it is what PSI is of bins, so it "
+    "has the threshold of PSI.",
+)
 ALPHA = Default(
     "alpha",
     0.001,
@@ -146,6 +153,19 @@ KNOWN_CATEGORIES = Default(
     10_000,
     "categories",
     "Names a reference keeps to tell `other` from `unseen`; past it every unknown value is `other`.",
+)
+MULTIVARIATE_FEATURES = Default(
+    "multivariate_features",
+    30,
+    "features",
+    "Numeric inputs that are watched together, the first of the reference: 465 covariances, half a megabyte of it.",
+)
+ROWS_PER_MOMENT = Default(
+    "rows_per_moment",
+    50,
+    "rows",
+    "Reference rows for each covariance that is watched: with a fifth of it, rare or heavy-tailed values give several "
+    "times the false alarms.",
 )
 EXPECTED_PER_BIN = Default(
     "expected_per_bin",

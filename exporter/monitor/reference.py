@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from exporter.catalog import thresholds
-from exporter.monitor import calibration
+from exporter.monitor import calibration, moments
 from exporter.monitor.calibration import Calibration
 from exporter.monitor.events import (
     LABEL,
@@ -31,11 +31,12 @@ from exporter.monitor.events import (
     category_text,
     vocabulary,
 )
+from exporter.monitor.moments import Moments
 from exporter.monitor.outcomes import Task, task_of
 from exporter.stats import Counts, Floats
 from exporter.stats.bins import cell_counts, choose_bins, choose_knots
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 class BadReference(ValueError):
@@ -110,7 +111,8 @@ class Columns(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
 class Reference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A reference profile (design 5.2). `created` is RFC 3339; `id` is computed, see `encode`.
 
-    `task` is how its predictions are scored, None for a model without a prediction.
+    `task` is how its predictions are scored, None for a model without a prediction; `moments` is what it knows of its
+    numeric inputs together, None with fewer than two that vary, or too few rows.
     """
 
     schema: int
@@ -122,6 +124,7 @@ class Reference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     columns: Columns
     features: tuple[Feature, ...]
     task: Task | None = None
+    moments: Moments | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +154,9 @@ def build(
 ) -> Reference:
     """Build a reference from columns of equal length, in the order given; labels, if there are any, are no feature.
 
-    Rows are to be in the order of time: the calibration is fitted to it, and nothing else depends on it. Raises
-    BadReference when there is nothing to build from; the message names the feature.
+    Rows are to be in the order of time: the calibration is fitted to it, and nothing else depends on it, but which rows
+    of very many are taken for the tails of moments. Raises BadReference when there is nothing to build from; the
+    message names the feature.
     """
     resolution = resolution or Resolution()
     if not columns.keys() - {LABEL}:
@@ -175,6 +179,7 @@ def build(
         columns=mapping or Columns(),
         features=features,
         task=task_of(columns, resolution.score_bins),
+        moments=moments.build(columns),
     )
     return msgspec.structs.replace(reference, id=_content_hash(reference))
 
@@ -228,6 +233,7 @@ def decode(document: bytes) -> Reference:
         _check(feature)
     if reference.task is not None and not reference.task.sound:
         raise BadReference("task: classes, scores and counts do not fit together")
+    _check_moments(reference)
     return reference
 
 
@@ -370,6 +376,14 @@ def _check(feature: Feature) -> None:
     sound = sound and calibration.sound(feature.calibration)
     if not sound or feature.values <= 0 or feature.missing < 0 or feature.wrong_type < 0:
         raise BadReference(f"feature {feature.name}: knots, counts and bins do not fit together")
+
+
+def _check_moments(reference: Reference) -> None:
+    """Raise BadReference unless moments fit together, and are of numeric inputs of the reference."""
+    known = reference.moments
+    inputs = {one.name for one in reference.features if isinstance(one, Numeric) and one.kind == "input"}
+    if known is not None and not (known.sound and inputs.issuperset(known.features)):
+        raise BadReference("moments: features, counts and covariance do not fit together")
 
 
 def psi_bins(feature: Numeric) -> Counts:

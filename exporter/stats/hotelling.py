@@ -35,7 +35,7 @@ class Form(NamedTuple):
 
     @property
     def rank(self) -> int:
-        """In how many directions rows vary."""
+        """In how many directions rows vary; in none, there is nothing to test."""
         return len(self.axes)
 
     def squares(self, differences: Floats) -> Floats:

@@ -68,12 +68,12 @@ def test_the_order_of_rows_does_not_matter(order: list[int]):
         (b"", "not a reference"),
         (b"[]", "not a reference"),
         (b"reference", "not a reference"),
-        (b'{"schema": 2, "\xff": 1}', "not a reference"),
-        (b'{"schema": 2, "a": ' + b"[" * 100_000, "not a reference"),
-        (b"{}", "schema 2 expected, found none"),
-        (b'{"schema": 1}', "schema 2 expected, found 1"),
-        (b'{"schema": "2"}', "schema 2 expected"),
-        (b'{"schema": 2}', "not a reference"),
+        (b'{"schema": 3, "\xff": 1}', "not a reference"),
+        (b'{"schema": 3, "a": ' + b"[" * 100_000, "not a reference"),
+        (b"{}", "schema 3 expected, found none"),
+        (b'{"schema": 1}', "schema 3 expected, found 1"),
+        (b'{"schema": "2"}', "schema 3 expected"),
+        (b'{"schema": 3}', "not a reference"),
     ],
 )
 def test_what_is_no_reference_is_refused_with_the_reason(document: bytes, reason: str):
