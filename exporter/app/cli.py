@@ -249,7 +249,7 @@ def replay(
         click.echo(render(found[-1].snapshot.exposed[0], openmetrics=True).decode(), nl=False)
     else:
         tables.show_replay(known, found, playing.rejected, labels)
-    if exit_code and any(any(window.view.drifted) or window.degraded for window in found):
+    if exit_code and any(window.drifted or window.degraded for window in found):
         sys.exit(FINDING)
 
 

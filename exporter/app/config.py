@@ -107,6 +107,7 @@ def model_settings(model: ModelConfig) -> ModelSettings:
         budget=Budget(budget.pages, seconds(budget.per)),
         psi_threshold=model.thresholds.psi,
         feature_psi_thresholds={name: one.psi for name, one in model.thresholds.features.items()},
+        multivariate_threshold=model.thresholds.multivariate,
         drifted_features_ratio=model.thresholds.drifted_features_ratio,
         join=_join_settings(model.labels),
         min_labels=model.labels.min_samples,

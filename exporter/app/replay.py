@@ -15,7 +15,7 @@ import numpy as np
 
 from exporter.app.config import seconds
 from exporter.app.labels import Labels
-from exporter.export.status import feature_scores, quality_gaps, quality_scores
+from exporter.export.status import feature_scores, multivariate_scores, quality_gaps, quality_scores
 from exporter.ingest import tables
 from exporter.ingest.native import NativeCodec
 from exporter.ingest.source import Messages, Table, Unavailable
@@ -47,6 +47,11 @@ class Found:
     end: float
     view: ModelView
     snapshot: Snapshot
+
+    @property
+    def drifted(self) -> bool:
+        """Whether a feature has drifted, or several together."""
+        return any(self.view.drifted) or "drifting" in self.view.moment_states
 
     @property
     def degraded(self) -> bool:
@@ -176,6 +181,7 @@ def as_json(
                     {**scores, "segment": None, "faults": faults_of(window, place, found)}
                     for place, scores in enumerate(scores_of(window.view))
                 ],
+                "multivariate": multivariate_of(window.view),
                 "quality": quality_of(window.view),
                 "quality_gaps": gaps_of(window.view),
             }
@@ -193,6 +199,12 @@ def scores_of(view: ModelView) -> list[dict[str, Any]]:
 def faults_of(window: Found, place: int, found: Sequence[Found]) -> list[dict[str, Any]]:
     """Data faults of a feature in a window; `since` is the key of the first of the windows in a row that have it."""
     return [asdict(fault) | {"since": found[int(fault.since)].key} for fault in window.view.faults[place]]
+
+
+def multivariate_of(view: ModelView) -> dict[str, Any] | None:
+    """Drift of several inputs of a window together; None where the reference does not know enough of them."""
+    readout = view.moments_readout
+    return None if readout is None else multivariate_scores(view, readout)
 
 
 def quality_of(view: ModelView) -> dict[str, Any]:

@@ -28,6 +28,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """What counts as drift of a model."""
 
     psi: Annotated[float, Meta(gt=0)] = thresholds.PSI_THRESHOLD.value
+    multivariate: Annotated[float, Meta(gt=0)] = thresholds.MULTIVARIATE_THRESHOLD.value
     alpha: Ratio | None = None
     drifted_features_ratio: Annotated[float, Meta(gt=0, le=1)] = thresholds.DRIFTED_FEATURES_RATIO.value
     quality: dict[str, Annotated[float, Meta(gt=0)]] = {}

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from exporter.app.labels import Labels
-from exporter.app.replay import Found, quality_of, scores_of
+from exporter.app.replay import Found, multivariate_of, quality_of, scores_of
 from exporter.app.schema import Config
 from exporter.monitor.reference import Numeric, Reference
 from exporter.monitor.snapshot import ModelView
@@ -36,12 +36,18 @@ def show_reference(built: Reference, output: Path) -> None:
     console.print(f"written to {output}", highlight=False, markup=False)
 
 
+_DRIFTED = "drifted = enough samples, PSI above its threshold and critical value, and the likelihood ratio agrees"
+
+
 def show_replay(
     reference: Reference, found: Sequence[Found], rejected: Counter[str], labels: Labels | None = None
 ) -> None:
     """Each window and feature; what is drifted stands out."""
     title = f"{escape(reference.model)} {escape(reference.version)} against reference {reference.id}"
-    table = Table(title=title, caption="drifted = enough samples, PSI above threshold and critical value, and a likelihood ratio that agrees")
+    table = Table(
+        title=title,
+        caption="drifted = enough samples, PSI above threshold and critical value, and a likelihood ratio that agrees",
+    )
     table.add_column("window", no_wrap=True)
     table.add_column("feature", overflow="ellipsis", no_wrap=True)
     for heading in ("n", "PSI", "critical", "KS", "p"):
@@ -63,6 +69,8 @@ def show_replay(
     console.print(table)
     drifted = sum(any(window.view.drifted) for window in found)
     console.print(f"{drifted} of {len(found)} windows have drifted features", highlight=False)
+    if reference.moments is not None:
+        _show_multivariate(console, found)
     if any(window.view.accuracy_readout is not None for window in found):
         _show_quality(console, found)
     if labels is not None and labels.unmatched:
@@ -70,6 +78,37 @@ def show_replay(
     if rejected:
         counts = ", ".join(f"{reason} {count:,}" for reason, count in rejected.items())
         console.print(f"not counted: {counts}", highlight=False, markup=False)
+
+
+def _show_multivariate(console: Console, found: Sequence[Found]) -> None:
+    """Numeric inputs of each window together; what is drifted stands out, with what changed most."""
+    table = Table(
+        title="numeric inputs together",
+        caption="drifted = enough samples, distance above its threshold and above its critical value",
+    )
+    for heading in ("window", "of their"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("n", "distance", "critical", "p"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("note", min_width=8)
+    for window in found:
+        scores = multivariate_of(window.view) or {"tests": []}
+        for place, one in enumerate(scores["tests"]):
+            changed = [f"{' / '.join(change['features'])} {change['statistic']}" for change in one["changes"]]
+            said = [] if one["state"] == "ok" else [one["state"].replace("_", " ")]
+            table.add_row(
+                escape(str(window.key)) if place == 0 else "",
+                {"mean": "means", "covariance": "covariances"}[one["moment"]],
+                f"{scores['n']:,}",
+                *(_number(one[name]) for name in ("distance", "critical")),
+                _p(one["p_value"]),
+                escape(", ".join(said + changed * one["drifted"])),
+                style="bold red" if one["drifted"] else None,
+                end_section=place == len(scores["tests"]) - 1,
+            )
+    console.print(table)
+    drifted = sum("drifting" in window.view.moment_states for window in found)
+    console.print(f"{drifted} of {len(found)} windows have numeric inputs that drifted together", highlight=False)
 
 
 def _show_quality(console: Console, found: Sequence[Found]) -> None:

@@ -47,6 +47,7 @@ GAP_METRIC = Label("metric", "accuracy (predictions that were right) or positive
 PREDICTED = Label("predicted", "Class that was predicted, or `other`; empty for a regression.", "20 classes and other")
 ACTUAL = Label("actual", "Class that was true, or `other`; empty for a regression.", "20 classes and other")
 SCORE_BIN = Label("bin", "Ordinal `00`, `01`, ... of the score's bins.", "the reference")
+MOMENT = Label("moment", "mean or covariance.", "two values")
 QUANTILE = Label("objective_quantile", "Quantile of the objective, e.g. 0.99.", _CONFIG)
 
 _BASE = (MODEL, VERSION)
@@ -147,7 +148,10 @@ FEATURES_DRIFTED = Metric("ml_features_drifted", "gauge", "Features that are dri
 FEATURES_EVALUATED = Metric("ml_features_evaluated", "gauge", "Features that have a verdict.", (*_BASE, WINDOW))
 DRIFT_THRESHOLD = Metric("ml_feature_drift_threshold", "gauge", "PSI that counts as an effect.", _FEATURE)
 DRIFT_ALPHA = Metric(
-    "ml_drift_alpha", "gauge", "Level of each feature's test: as configured, or what the budget leaves to it.", _BASE
+    "ml_drift_alpha",
+    "gauge",
+    "Level of each test, of a feature or of several together: as configured, or what the budget leaves to it.",
+    _BASE,
 )
 DRIFT_MIN_SAMPLES = Metric("ml_drift_min_samples", "gauge", "Samples needed for a verdict.", _BASE)
 DRIFTED_FEATURES_THRESHOLD = Metric(
@@ -161,6 +165,48 @@ INVALID_VALUES = Metric(
     "counter",
     "Values that are missing, of the wrong type, not finite, outside the reference range, or of an unseen category.",
     (*_FEATURE, INVALID_REASON),
+)
+
+_MOMENT = (*_BASE, MOMENT, WINDOW)
+MULTIVARIATE_DISTANCE = Metric(
+    "ml_multivariate_distance",
+    "gauge",
+    "Squared Mahalanobis distance of the window's means, or covariances, of numeric inputs from the reference's, less "
+    "what chance is expected to add; on the scale of PSI.",
+    _MOMENT,
+)
+MULTIVARIATE_CRITICAL = Metric(
+    "ml_multivariate_distance_critical",
+    "gauge",
+    "Distance that chance alone passes only at the level ml_drift_alpha.",
+    _MOMENT,
+)
+MULTIVARIATE_PVALUE = Metric(
+    "ml_multivariate_drift_pvalue", "gauge", "P-value of no change at all: calibrated Hotelling test.", _MOMENT
+)
+MULTIVARIATE_DRIFTED = Metric(
+    "ml_multivariate_drifted",
+    "gauge",
+    "1 if samples >= min_samples and distance > threshold and distance > critical value, else 0; absent without a "
+    "verdict.",
+    _MOMENT,
+)
+MULTIVARIATE_PAGING = Metric(
+    "ml_multivariate_drift_paging",
+    "gauge",
+    "1 if the test may page alone, 0 if its calibration is extrapolated: from none, or blocks below the window.",
+    _MOMENT,
+)
+MULTIVARIATE_STATE = Metric(
+    "ml_multivariate_state", "gauge", "1 for the state the test is in.", (*_BASE, MOMENT, STATE)
+)
+MULTIVARIATE_SAMPLES = Metric("ml_multivariate_window_samples", "gauge", "Predictions in the window.", (*_BASE, WINDOW))
+MULTIVARIATE_THRESHOLD = Metric("ml_multivariate_drift_threshold", "gauge", "Distance that counts as an effect.", _BASE)
+MULTIVARIATE_CLIPPED = Metric(
+    "ml_multivariate_clipped_values_total",
+    "counter",
+    "Values that counted as 4 standard deviations from the mean because they lay beyond.",
+    _BASE,
 )
 
 LABELS_RECEIVED = Metric("ml_labels_received_total", "counter", "Labels that came without their predictions.", (MODEL,))

@@ -18,6 +18,7 @@ from exporter.monitor.feed import SourceFeed
 from exporter.monitor.health import SourceHealth, StateHealth
 from exporter.monitor.history import History, Point
 from exporter.monitor.labels import DELAYS_S, LabelsView
+from exporter.monitor.multivariate import MomentsReadout
 from exporter.monitor.plan import FAULTS
 from exporter.monitor.readout import DriftReadout
 from exporter.monitor.reference import Numeric
@@ -119,6 +120,31 @@ def quality_gaps(readout: AccuracyReadout) -> dict[str, Any]:
     }
 
 
+def multivariate_scores(view: ModelView, readout: MomentsReadout) -> dict[str, Any]:
+    """Drift of several inputs together, as the page and `replay --format json` show it."""
+    tracker = readout.tracker
+    return {
+        "features": list(tracker.moments.features),
+        "n": readout.n,
+        "threshold": tracker.settings.multivariate_threshold,
+        "alpha": readout.alpha,
+        "clipped_ratio": readout.clipped_ratio,
+        "tests": [
+            {
+                "moment": test.moment,
+                "state": state,
+                "distance": test.distance,
+                "critical": test.critical,
+                "p_value": test.p_value,
+                "drifted": test.drifted,
+                "extrapolated": test.extrapolated,
+                "changes": [one._asdict() for one in readout.changes(test.moment)],
+            }
+            for test, state in zip(readout.tests, view.moment_states, strict=True)
+        ],
+    }
+
+
 def _source(name: str, feed: SourceFeed, health: SourceHealth | None) -> dict[str, Any]:
     """A source's account, and how it is now; null for one that is only known from the state of an earlier process."""
     return {
@@ -184,6 +210,7 @@ def _model(view: ModelView, points: Sequence[Point], rate_per_s: float | None) -
             "features_drifted": [point.features_drifted for point in points],
         },
         "quality": None if view.accuracy_readout is None else _quality(view.accuracy_readout),
+        "multivariate": None if view.moments_readout is None else multivariate_scores(view, view.moments_readout),
         "features_drifted": sum(view.drifted),
         "features_evaluated": int(view.judged.sum()),
         "features": [] if readout is None else _features(view, readout, points),

@@ -17,6 +17,7 @@ from exporter.catalog.metric import Metric, Sample, Series
 from exporter.monitor import calibration
 from exporter.monitor.calibration import Calibrations
 from exporter.monitor.events import NO_ERROR, Rows, Schema
+from exporter.monitor.moments import MOMENTS
 from exporter.monitor.plan import FAULTS, Bin, FeaturePlan, plan_feature, sum_by
 from exporter.monitor.reference import Numeric, Reference
 from exporter.monitor.settings import ModelSettings
@@ -149,8 +150,9 @@ class DriftTracker:
 
     @cached_property
     def alpha(self) -> float:
-        """The level of each feature's test: as set, or what the budget leaves to it."""
-        return self.settings.level(int(np.sum(self.live_bins > 1)))
+        """The level of each test, those of several inputs together included: as set, or what the budget leaves it."""
+        together = 0 if self.reference.moments is None else len(MOMENTS)
+        return self.settings.level(int(np.sum(self.live_bins > 1)) + together)
 
     @cached_property
     def calibrations(self) -> Calibrations:

@@ -21,6 +21,7 @@ from exporter.monitor.events import Batch, Decoded, LabelBatch, Schema
 from exporter.monitor.feed import SourceFeed
 from exporter.monitor.join import LabelJoin
 from exporter.monitor.learner import Learner
+from exporter.monitor.multivariate import MomentsTracker
 from exporter.monitor.panes import OUTSIDE
 from exporter.monitor.reference import Reference
 from exporter.monitor.rows import unlabelled
@@ -31,13 +32,14 @@ from exporter.monitor.state import FleetEntry, Holder, Ledger, Place, all_entrie
 from exporter.monitor.traffic import TrafficTracker
 from exporter.monitor.versions import Counted, ModelState, T
 
-TRACKERS = (TrafficTracker, DriftTracker, AccuracyTracker)
+TRACKERS = (TrafficTracker, DriftTracker, AccuracyTracker, MomentsTracker)
 """Every tracker; the contract suite holds each to the laws of a sum."""
 
 _CELLS: dict[str, type[np.integer[Any]]] = {
     "traffic": TrafficTracker.cells,
     "drift": DriftTracker.cells,
     "accuracy": AccuracyTracker.cells,
+    "moments": MomentsTracker.cells,
 }
 
 
@@ -221,12 +223,14 @@ class Fleet:
             reference = state.reference_for(version.version)
             drift = None if reference is None else state.drift(reference, version.version)
             accuracy = None if reference is None else state.accuracy(reference, version.version)
+            moments = None if reference is None else state.moments(reference, version.version)
             if reference is not None and version.reference is not None and reference.id == version.reference.id:
                 # Same counters, but the columns of a batch may have moved.
                 drift, accuracy = _moved(version.drift, drift), _moved(version.accuracy, accuracy)
+                moments = _moved(version.moments, moments)
             else:
                 version.archive, version.faults = state.archive(version.traffic, drift), state.faults(drift)
-            version.drift, version.accuracy = drift, accuracy
+            version.drift, version.accuracy, version.moments = drift, accuracy, moments
             version.reference = reference
             version.buffer = None
             if reference is not None:
@@ -314,7 +318,7 @@ class Fleet:
         )
         for place, state in enumerate(newest_first):
             learner = state.learner
-            traffic, drift, accuracy = state.traffic, state.drift, state.accuracy
+            traffic, drift, accuracy, moments = state.traffic, state.drift, state.accuracy, state.moments
             yield ModelView(
                 settings=settings,
                 version=state.version,
@@ -335,6 +339,9 @@ class Fleet:
                 accuracy=None if accuracy is None else accuracy.tracker,
                 accuracy_lifetime=None if accuracy is None else accuracy.lifetime.copy(),
                 accuracy_window=None if accuracy is None else accuracy.ring.running.copy(),
+                moments=None if moments is None else moments.tracker,
+                moments_lifetime=None if moments is None else moments.lifetime.copy(),
+                moments_window=None if moments is None else moments.ring.running.copy(),
             )
 
     def _forget_idle(self, now: float) -> None:

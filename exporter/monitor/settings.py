@@ -43,6 +43,7 @@ class ModelSettings:
     budget: Budget = field(default_factory=Budget)
     psi_threshold: float = thresholds.PSI_THRESHOLD.value
     feature_psi_thresholds: Mapping[str, float] = field(default_factory=dict)
+    multivariate_threshold: float = thresholds.MULTIVARIATE_THRESHOLD.value
     join: JoinSettings | None = None
     min_labels: int = thresholds.MIN_LABELS.count
     quality_tolerances: Mapping[str, float] = field(default_factory=dict)

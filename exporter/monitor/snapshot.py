@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from exporter.catalog import metrics
 from exporter.catalog.metric import Metric, Sample
-from exporter.monitor import accuracy, freshness
+from exporter.monitor import accuracy, freshness, multivariate
 from exporter.monitor.accuracy import AccuracyReadout, AccuracyTracker
 from exporter.monitor.drift import DriftTracker
 from exporter.monitor.faults import Alarms, Fault
 from exporter.monitor.feed import SourceFeed
 from exporter.monitor.labels import LabelsView
+from exporter.monitor.multivariate import MomentsReadout, MomentsTracker
 from exporter.monitor.readout import DriftReadout, read
 from exporter.monitor.reference import Reference
 from exporter.monitor.settings import ModelSettings
@@ -61,6 +62,9 @@ class ModelView:
     accuracy: AccuracyTracker | None
     accuracy_lifetime: Counts | None
     accuracy_window: Counts | None
+    moments: MomentsTracker | None
+    moments_lifetime: Counts | None
+    moments_window: Counts | None
 
     @property
     def borrowed(self) -> bool:
@@ -95,6 +99,13 @@ class ModelView:
             return None
         labelled = self.accuracy.task.counts or self.accuracy.outcomes.joined(self.accuracy_lifetime)
         return self.accuracy.read(self.accuracy_window, catching_up=self.catching_up) if labelled else None
+
+    @cached_property
+    def moments_readout(self) -> MomentsReadout | None:
+        """Several inputs of the window together; None where the reference does not know enough of them."""
+        if self.moments is None or self.moments_window is None or self.drift is None:
+            return None
+        return self.moments.read(self.moments_window, self.drift.alpha, catching_up=self.catching_up)
 
     @cached_property
     def drifted(self) -> Sequence[bool]:
@@ -136,6 +147,12 @@ class ModelView:
         ]
 
     @cached_property
+    def moment_states(self) -> Sequence[State]:
+        """The state of each test of several inputs together."""
+        readout = self.moments_readout
+        return [] if readout is None else [self._feature_state(test.drifted, test.enough) for test in readout.tests]
+
+    @cached_property
     def state(self) -> State:
         """The state of the model version: the worst that is known of it."""
         if self.learning is not None:
@@ -143,7 +160,7 @@ class ModelView:
         if self.reference is None:
             return "no_reference"
         for state in ("catching_up", "drifting", "borrowed_reference", "ok"):
-            if state in self.feature_states:
+            if state in (*self.feature_states, *self.moment_states):
                 return state
         return "insufficient_data"
 
@@ -164,6 +181,8 @@ class ModelView:
         absent = int(self.last_prediction is None)
         if self.accuracy_readout is not None:
             absent += self.accuracy_readout.absent
+        if self.moments_readout is not None:
+            absent += self.moments_readout.absent
         readout = self.drift_readout
         if readout is not None:
             testable = readout.tracker.live_bins > 1  # a constant has no score, whatever the data
@@ -245,6 +264,10 @@ class ModelView:
         if self.alarms is not None:
             yield from self._values(metrics.FAULTY, self._faulty(readout, self.alarms))
             yield metrics.FAULT_ALPHA.sample(self.alarms.level, model=self.settings.name, version=self.version)
+        together = self.moments_readout
+        if together is not None and self.moments_lifetime is not None:
+            yield from together.tracker.samples(self.moments_lifetime)
+            yield from multivariate.samples(together, self.moment_states)
 
     def _faulty(self, readout: DriftReadout, alarms: Alarms) -> Floats:
         return np.full(len(readout.n), np.nan) if self.catching_up else alarms.verdicts(readout)

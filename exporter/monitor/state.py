@@ -36,9 +36,9 @@ BLOCK_ROWS = 256
 
 Piece: TypeAlias = int | str
 Place: TypeAlias = tuple[str, str, str]
-"""A concern (traffic, drift, accuracy, archive, faults, learner, reference, labels), a model, a version or an id.
+"""A concern (traffic, drift, faults, labels, ...), a model, and a version or the id of a reference; labels have neither.
 
-Labels have no version. Blocks of rows that wait for labels are no piece: nobody keeps them in memory.
+Blocks of rows that wait for labels are no piece: nobody keeps them in memory.
 """
 
 Plain: TypeAlias = bool | int | float | str | list[str] | None
@@ -93,6 +93,7 @@ class VersionEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
     traffic: CountedEntry
     drift: CountedEntry | None
     accuracy: CountedEntry | None
+    moments: CountedEntry | None
     archive: ArchiveEntry
     learned: _Count | None
     faults: FaultsEntry | None
@@ -281,7 +282,12 @@ def read(written: Mapping[str, bytes], cells: Mapping[str, type[np.integer[Any]]
         documents = [take(("reference", name, one), "document") for one in dict.fromkeys(model.references)]
         references[name] = _read_references(name, model, documents)
         for version, entry in model.versions.items():
-            concerns = (("traffic", entry.traffic), ("drift", entry.drift), ("accuracy", entry.accuracy))
+            concerns = (
+                ("traffic", entry.traffic),
+                ("drift", entry.drift),
+                ("accuracy", entry.accuracy),
+                ("moments", entry.moments),
+            )
             for concern, counted in concerns:
                 if counted is None:
                     continue

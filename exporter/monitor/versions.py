@@ -19,6 +19,7 @@ from exporter.monitor.faults import FaultDetector
 from exporter.monitor.join import LabelJoin
 from exporter.monitor.labels import LabelsView
 from exporter.monitor.learner import Learner
+from exporter.monitor.multivariate import MomentsTracker
 from exporter.monitor.panes import OUTSIDE, PaneRing, Watermarks, Window
 from exporter.monitor.plan import FeaturePlan
 from exporter.monitor.reference import Reference, schema_of
@@ -112,6 +113,7 @@ class VersionState:
     traffic: Counted[TrafficTracker]
     drift: Counted[DriftTracker] | None
     accuracy: Counted[AccuracyTracker] | None
+    moments: Counted[MomentsTracker] | None
     archive: Archive
     faults: FaultDetector | None
     reference: Reference | None
@@ -135,8 +137,8 @@ class VersionState:
 
     @property
     def counted(self) -> tuple[Counted[Any], ...]:
-        """Traffic, drift if there is a reference, and accuracy if that knows what is predicted."""
-        return tuple(one for one in (self.traffic, self.drift, self.accuracy) if one is not None)
+        """Traffic, drift if there is a reference, accuracy if that knows what is predicted, and its moments if any."""
+        return tuple(one for one in (self.traffic, self.drift, self.accuracy, self.moments) if one is not None)
 
     def count(self, end: int) -> None:
         """Move the windows to pane `end` and count the rows that wait."""
@@ -184,6 +186,7 @@ class VersionState:
             traffic=self.traffic.entry(),
             drift=None if self.drift is None else self.drift.entry(),
             accuracy=None if self.accuracy is None else self.accuracy.entry(),
+            moments=None if self.moments is None else self.moments.entry(),
             archive=self.archive.entry(),
             learned=None if self.learner is None else self.learner.seen,
             faults=None if self.faults is None else self.faults.entry(),
@@ -199,7 +202,7 @@ class VersionState:
         if entry.reasons == self.traffic.tracker.reasons:
             self.traffic.load(saved.vectors["traffic", name, self.version], end)
         same = entry.reference == (None if self.reference is None else self.reference.id)
-        for concern, counted in (("drift", self.drift), ("accuracy", self.accuracy)):
+        for concern, counted in (("drift", self.drift), ("accuracy", self.accuracy), ("moments", self.moments)):
             vectors = saved.vectors.get((concern, name, self.version))
             if counted is not None and vectors is not None and same:
                 counted.load(vectors, end)
@@ -277,6 +280,7 @@ class ModelState:
             archive=self.archive(traffic, drift),
             faults=self.faults(drift),
             accuracy=None if reference is None else self.accuracy(reference, version),
+            moments=None if reference is None else self.moments(reference, version),
             reference=reference,
             learner=Learner(self.settings, version) if learns else None,
             first_seen=now,
@@ -295,6 +299,12 @@ class ModelState:
         if reference.task is None:
             return None
         return Counted(AccuracyTracker(reference.task, self.schema, self.settings, version), self.settings.window)
+
+    def moments(self, reference: Reference, version: str) -> Counted[MomentsTracker] | None:
+        """Empty sums of several inputs together; None if the reference does not know enough of them."""
+        if reference.moments is None:
+            return None
+        return Counted(MomentsTracker(reference.moments, self.schema, self.settings, version), self.settings.window)
 
     def archive(self, traffic: Counted[TrafficTracker], drift: Counted[DriftTracker] | None) -> Archive:
         """An empty archive of these counters."""
@@ -379,6 +389,8 @@ class ModelState:
                 yield ("faults", name, version), state.faults
             if state.accuracy is not None:
                 yield ("accuracy", name, version), state.accuracy
+            if state.moments is not None:
+                yield ("moments", name, version), state.moments
             if state.learner is not None:
                 yield ("learner", name, version), state.learner
 

@@ -81,6 +81,8 @@ class TestGood:
         ended = replay(folder, "other.csv", "--window", "1000")
         assert "1 of 2 windows have drifted features" in ended.out
         assert re.search(r"colour.*drifting", ended.out)
+        assert "1 of 2 windows have numeric inputs that drifted together" in ended.out
+        assert re.search(r"means.*drifting, x mean", ended.out)
 
     def test_replay_as_json_is_one_object_of_the_agreed_shape(self, folder: Path):
         ended = replay(folder, "other.csv", "--window", "column:year", "--format", "json")
@@ -91,7 +93,7 @@ class TestGood:
         assert found["reference"] == json.loads((folder / "reference.json").read_bytes())["id"]
         assert [window["key"] for window in found["windows"]] == [2000, 2001]
         for window in found["windows"]:
-            assert {"start", "end", "key", "samples", "features", "quality"} <= window.keys()
+            assert {"start", "end", "key", "samples", "features", "multivariate", "quality"} <= window.keys()
             assert (window["samples"], window["quality"]) == (1000, {})
             assert window["start"].endswith("Z")
             assert {feature["kind"] for feature in window["features"]} == {"input", "output", "score"}

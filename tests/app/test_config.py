@@ -24,7 +24,8 @@ models:
     window: 30m
     min_samples: 200
     thresholds:
-      {psi: 0.2, alpha: 0.01, drifted_features_ratio: 0.5, features: {car_value: {psi: 0.3}}, quality: {accuracy: 0.01}}
+      {psi: 0.2, multivariate: 0.3, alpha: 0.01, drifted_features_ratio: 0.5,
+       features: {car_value: {psi: 0.3}}, quality: {accuracy: 0.01}}
     labels: {maturity: 24h, max_pending: 1000, sample: 0.5, min_samples: 50}
     latency_objective: {p99: 250ms, p99.9: 1s}
     error_reasons: [quota]
@@ -97,6 +98,7 @@ def test_everything_that_can_be_set():
     assert car_loan.drifted_features_ratio == 0.5
     assert car_loan.join == JoinSettings(86400.0, 1000, 0.5)
     assert (car_loan.min_labels, car_loan.quality_tolerances) == (50, {"accuracy": 0.01})
+    assert car_loan.multivariate_threshold == 0.3
     assert car_loan.feature_psi_thresholds == {"car_value": 0.3}
     assert car_loan.latency_objective_s == {"0.99": 0.25, "0.999": 1.0}
     assert "quota" in car_loan.error_reasons.names

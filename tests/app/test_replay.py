@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 import numpy as np
@@ -18,7 +18,7 @@ from scipy import stats
 
 from exporter.app.build import Choice, build_reference, parse_scores
 from exporter.app.labels import read as read_labels
-from exporter.app.replay import Found, Replay, as_json, gaps_of, parse_window, quality_of, scores_of
+from exporter.app.replay import Found, Replay, as_json, gaps_of, multivariate_of, parse_window, quality_of, scores_of
 from exporter.ingest import tables
 from exporter.ingest.source import Unavailable
 from exporter.monitor.reference import Columns, Reference, Resolution
@@ -54,6 +54,12 @@ def scores(found: Found) -> dict[str, dict[str, float]]:
 
 def drifted(found: Sequence[Found]) -> list[set[str]]:
     return [{name for name, one in scores(window).items() if one["drifted"]} for window in found]
+
+
+def together(found: Sequence[Found]) -> list[dict[str, Any]]:
+    """Both tests of each window, by moment."""
+    answers = [multivariate_of(window.view) for window in found]
+    return [{test["moment"]: test for test in answer["tests"]} for answer in answers if answer is not None]
 
 
 def numbers(path: Path, names: Collection[str]) -> dict[str, np.ndarray]:
@@ -190,6 +196,19 @@ class TestCarLoan:
         changed = {"car_value", "loan_length", "salary_range", "repaid_loan_on_prev_car", "score"}
         assert drifted(self.found(259)) == [set()] * 5 + [changed] * 5
 
+    def test_means_together_drift_from_chunk_5_and_covariances_change_but_are_tolerated(self):
+        """Dearer cars and longer loans: a shift, after which they vary together much as before."""
+        before, after = np.split(np.array(together(self.found(259))), 2)
+        for one in before:
+            assert max(test["p_value"] < 0.001 for test in one.values()) == 0
+            assert max(abs(test["distance"]) for test in one.values()) < 0.005
+        for one in after:
+            means, covariances = one["mean"], one["covariance"]
+            assert means["drifted"]
+            assert [change["features"] for change in means["changes"][:2]] == [("car_value",), ("loan_length",)]
+            assert not covariances["drifted"]
+            assert covariances["critical"] < covariances["distance"] < 0.06
+
     def test_every_row_is_counted_and_in_its_time(self):
         found = as_json(self.known(259), self.found(259), Counter())
         assert [window["samples"] for window in found["windows"]] == [5000] * 10
@@ -214,6 +233,19 @@ class TestEmployment:
         assert [window.key for window in self.found()] == [2016, 2017, 2018]
         assert sum(window.view.traffic_readout.predictions for window in self.found()) == 208_892
         assert drifted(self.found()) == [set()] * 3
+
+    def test_seventy_thousand_rows_of_codes_taken_for_numbers_are_no_drift_together(self):
+        names = "SCHL MAR RELP DIS ESP CIT MIG MIL ANC NATIVITY DEAR DEYE DREM SEX RAC1P"
+        choice = Choice(self.columns, frozenset({"year"}), numeric=frozenset(names.split()))
+        path = DATA / "employment_reference.parquet"
+        known = build_reference(path, "m", "1", choice, Resolution(), lambda _: None)
+
+        found = together(replay(DATA / "employment_analysis.parquet", known, "column:year"))
+
+        assert [round(one["mean"]["distance"], 3) for one in found] == [0.004, 0.011, 0.018]
+        assert [round(one["covariance"]["distance"], 3) for one in found] == [0.004, 0.012, 0.016]
+        for test in (test for one in found for test in one.values()):
+            assert (test["state"], test["p_value"] < 1e-7) == ("ok", True)
 
     def test_ancestry_changes_beyond_doubt_but_hardly(self):
         ancestry = [scores(window)["ANC"] for window in self.found()]
@@ -277,6 +309,12 @@ class TestGenerated:
         of_rows, of_events = (replay(folder / name, known, "1000") for name in ("served.csv", "served.jsonl"))
         left, right = (msgspec.json.encode(as_json(known, found, Counter())) for found in (of_rows, of_events))
         assert left == right
+
+    def test_a_change_of_a_single_feature_is_one_of_several_together(self, folder: Path, known: Reference):
+        found = replay(folder / "served.csv", known, "1000")
+        assert [window.drifted for window in found] == [False, False, True, True]
+        assert [one["mean"]["drifted"] for one in together(found)] == [False, False, True, True]
+        assert {one["mean"]["changes"][0]["features"] for one in together(found[2:])} == {("x",)}
 
     def test_windows_of_event_time_are_aligned(self, folder: Path, known: Reference):
         found = replay(folder / "served.csv", known, "30m")

@@ -36,7 +36,7 @@ def an_event(number: int, **fields: Any) -> dict[str, Any]:
         "model": HOSTILE,
         "version": HOSTILE,
         "timestamp": NOW,
-        "features": {WORSE: number % 100, "colour": WORSE if number % 2 else "red"},
+        "features": {WORSE: number % 100, "other": number % 7, "colour": WORSE if number % 2 else "red"},
         "prediction": "01"[number % 2],
         "score": number / 500,
         "label": "01"[number % 3 == 1],
@@ -50,6 +50,7 @@ def run() -> tuple[Snapshot, Rendered]:
     known = a_reference(
         {
             FeatureKey("input", WORSE): np.arange(1000.0),
+            FeatureKey("input", "other"): np.arange(1000.0) % 7,
             FeatureKey("input", "colour"): [WORSE, "red"] * 500,
             PREDICTION: ["0", "1"] * 500,
             SCORE: np.linspace(0, 1, 1000),

@@ -42,11 +42,12 @@ LEARNING = 'learn"ing, [éè]'
 STRANGER = "stranger"
 FAULTY = f"{metrics.FAULTY.name}{{"
 WINDOW = Window(10.0, 6, "1m")
-_columns = columns_of(300)
+Y = an_input("y")
+_columns = columns_of(300) | {Y: np.random.default_rng(1).normal(size=300)}
 _REFERENCES = {
     MODEL: [
         a_reference(
-            {key: _columns[key] for key in (X, COLOUR, PREDICTION)} | {LABEL: _columns[PREDICTION]},
+            {key: _columns[key] for key in (X, Y, COLOUR, PREDICTION)} | {LABEL: _columns[PREDICTION]},
             resolution=Resolution(knots=12),
         ),
         a_reference({X: np.arange(100.0), COLOUR: ["red", "mauve"] * 50}, version="2"),
@@ -177,6 +178,7 @@ def take(fleet: Fleet, step: Step, now: float) -> None:
         schema = fleet.schema(model)
         columns: dict[Any, list[Any]] = {
             X: [event.x for event in events],
+            Y: [event.x * len(event.prediction + event.version) for event in events],
             COLOUR: [event.colour for event in events],
             PREDICTION: [event.prediction for event in events],
             LABEL: [event.label for event in events],
@@ -209,7 +211,7 @@ def raw(event: Event) -> dict[FeatureKey, object]:
     """What a learner sees; each kind of value that an event may have is among it."""
     odd = [1, 1.0, True, None, "1", "é", [], {}, 10**30, -(10**30), 2**64 - 1, "x" * 300, "\ud800"]
     number = int(event.latency_s) if event.latency_s > 0 else len(event.version)
-    row: dict[FeatureKey, object] = {X: event.x, COLOUR: event.colour, PREDICTION: event.prediction}
+    row: dict[FeatureKey, object] = {X: event.x, Y: -event.x, COLOUR: event.colour, PREDICTION: event.prediction}
     row[LABEL] = event.label
     row[an_input("odd")] = odd[(number + 7 * int(event.prediction)) % len(odd)]
     return row if event.error == NO_ERROR else row | {an_input("n"): number}
@@ -226,7 +228,10 @@ def account(snapshot: Snapshot) -> dict[Any, Any]:
     """Every counter of a snapshot, bit by bit."""
     counts: dict[Any, Any] = {}
     for view in snapshot.models:
-        parts = (view.drift_lifetime, view.drift_window, view.accuracy_lifetime, view.accuracy_window)
+        parts = (
+            *(view.drift_lifetime, view.drift_window, view.accuracy_lifetime, view.accuracy_window),
+            *(view.moments_lifetime, view.moments_window),
+        )
         counts[view.settings.name, view.version] = (
             view.traffic_lifetime.tolist(),
             view.traffic_window.tolist(),
@@ -381,7 +386,7 @@ def test_changes_add_up_over_a_long_life_too(seed: int):
             assert life.kept == life.fleet.dump()
             gone.update(json.loads(key)[0] for key in before - life.kept.keys())
 
-    assert gone.keys() == {"traffic", "drift", "accuracy", "archive", "faults", "learner"}
+    assert gone.keys() == {"traffic", "drift", "accuracy", "moments", "archive", "faults", "learner"}
     assert any("reference" in key for key in life.kept)
 
 

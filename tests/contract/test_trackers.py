@@ -27,6 +27,8 @@ from exporter.monitor.events import (
     Schema,
 )
 from exporter.monitor.fleet import TRACKERS
+from exporter.monitor.moments import HALF, PER_SD
+from exporter.monitor.multivariate import MomentsTracker
 from exporter.monitor.outcomes import ERROR_CLIP, LOSS, LOSS_CLIP, PROBABILITY, Task
 from exporter.monitor.reference import Categorical, Numeric, Reference, Resolution, schema_of
 from exporter.monitor.settings import ModelSettings
@@ -247,6 +249,20 @@ def traffic_as_shown(lines: dict[str, float]) -> dict[str, float]:
     return found
 
 
+def moments_by_hand(tracker: MomentsTracker, rows: Rows) -> dict[str, float]:
+    """Clips by plain comparison of each value with the reference. What else is summed is not exposed."""
+    moments, clipped = tracker.moments, 0
+    for name, centre, scale in zip(moments.features, moments.centre, moments.scale, strict=True):
+        for value in rows.numeric[:, SCHEMA.numeric.index(an_input(name))].tolist():
+            clipped += np.isfinite(value) and abs(value - centre) / scale * PER_SD > HALF
+    return {"clipped": clipped}
+
+
+def moments_as_shown(lines: dict[str, float]) -> dict[str, float]:
+    (value,) = lines.values()
+    return {"clipped": value}
+
+
 @dataclass(frozen=True)
 class Case:
     """A tracker, and an independent way to count for it."""
@@ -261,12 +277,16 @@ def accuracy(task: Task | None) -> Case:
     return Case(AccuracyTracker(task, SCHEMA, SETTINGS, "1"), accuracy_by_hand, accuracy_as_shown)
 
 
+MOMENTS = REFERENCE.moments
+assert MOMENTS is not None
+
 CASES = {
     "traffic": Case(TrafficTracker(SETTINGS, "1"), traffic_by_hand, traffic_as_shown),
     "drift": Case(DriftTracker(REFERENCE, SCHEMA, SETTINGS, "1"), drift_by_hand, drift_as_shown),
     "binary": accuracy(BINARY),
     "multiclass": accuracy(MULTICLASS),
     "regression": accuracy(REGRESSION),
+    "moments": Case(MomentsTracker(MOMENTS, SCHEMA, SETTINGS, "1"), moments_by_hand, moments_as_shown),
 }
 
 

@@ -23,6 +23,7 @@ from tests.builders import (
     a_batch,
     a_fleet,
     a_reference,
+    an_input,
     columns_of,
     decoded,
     observe,
@@ -34,11 +35,14 @@ KEYS = {
     "source": "source health events rejected late dropped troubles redelivered watermark examples",
     "example": "time reason detail",
     "model": "model version configured state reference trained max_age_s learning window traffic history quality "
-    "labels features_drifted features_evaluated features",
+    "labels multivariate features_drifted features_evaluated features",
     "reference": "id created rows version",
     "window": "label seconds start end samples",
     "traffic": "predictions errors rate_per_s error_ratio latency_s latency_objective_s last_prediction",
     "history": "time rate_per_s error_ratio latency_p99_s features_drifted",
+    "multivariate": "features n threshold alpha clipped_ratio tests",
+    "test": "moment state distance critical p_value drifted extrapolated changes",
+    "change": "statistic features reference window z",
     "quality": "state kind positive labels coverage min_labels metrics gaps",
     "metric": "value lower upper estimated estimated_error baseline tolerance degraded n coverage",
     "gap": "gap sigma z",
@@ -64,10 +68,14 @@ def rendered(fleet: Fleet, now: float = NOW, *, renderer: Renderer | None = None
     return json.loads(plain, parse_constant=lambda token: pytest.fail(f"{token} is no JSON"))
 
 
+TALL = an_input("tall")
+
+
 def busy() -> Fleet:
     """Two versions, a drifted and a faulty feature, latencies, errors, rejects and drops."""
-    fleet = a_fleet(a_reference(), min_samples=100, latency_objective_s={"0.99": 0.25})
-    columns = columns_of(500, seed=7)
+    reference = a_reference(columns_of(2000) | {TALL: np.arange(2000.0)})
+    fleet = a_fleet(reference, min_samples=100, latency_objective_s={"0.99": 0.25})
+    columns = columns_of(500, seed=7) | {TALL: np.arange(500.0) * 4}
     shifted = {key: values + 3 if key.name == "x" else values for key, values in columns.items()}
     error = np.where(np.arange(500) % 50 == 0, 0, -1).tolist()
     observe(fleet, {}, rows=200, version="2", time=NOW - 180)  # in a pane that is sealed by now
@@ -111,6 +119,11 @@ def test_every_key_is_there_and_no_other():
     for model in answer["models"]:
         for name in ("model", "reference", "window", "traffic", "history"):
             has(model if name == "model" else model[name], name)
+        has(model["multivariate"], "multivariate")
+        for test in model["multivariate"]["tests"]:
+            has(test, "test")
+            for change in test["changes"]:
+                has(change, "change")
         for feature in model["features"]:
             has(feature, "feature")
             has(feature["distribution"], "distribution")
@@ -147,7 +160,7 @@ def test_scores_and_faults_of_the_features():
     assert colour["type"] == "categorical"
     assert [colour[score] for score in ("ks", "ks_upper", "ks_critical")] == [None] * 3
     assert one["features_drifted"] == 1
-    assert (one["state"], one["features_evaluated"]) == ("drifting", 4)
+    assert (one["state"], one["features_evaluated"]) == ("drifting", 5)
     missing = [fault for feature in two["features"] for fault in feature["faults"]]
     assert {(fault["reason"], fault["ratio"], fault["n"]) for fault in missing} == {("missing", 1.0, 200)}
     assert all(fault["lower"] < fault["ratio"] <= fault["upper"] + 1e-9 for fault in missing)

@@ -14,7 +14,7 @@ from exporter.monitor.settings import ModelSettings
 from exporter.monitor.state import BLOCK_ROWS, BadState, Place, pack, pack_rows
 from tests.builders import COLOUR, MODEL, NOW, X, a_fleet, a_reference, columns_of, observe, values_of, view
 
-CELLS: dict[str, Any] = {"traffic": np.int64, "drift": np.uint32, "accuracy": np.int64}
+CELLS: dict[str, Any] = {"traffic": np.int64, "drift": np.uint32, "accuracy": np.int64, "moments": np.int64}
 LIGHT = '["fleet"]'
 
 names = st.text(min_size=1, max_size=5) | st.sampled_from(['"', ",", '","', "]", "[", "a", "1", "\\", "\u2028", "é"])
@@ -119,13 +119,13 @@ MALFORMED = {
         "count is too large",
     ),
     "an entry too many": (ENTRIES | {'["drift","x","1",7]': b""}, r"1 entries too many, \[\"drift\",\"x\""),
-    "a span twice": (edited([*VERSION_1, 8, 2], [1, 1]), "or there twice"),
+    "a span twice": (edited([*VERSION_1, 9, 2], [1, 1]), "or there twice"),
     "a lost span": (without(the("archive", MODEL, f",{PANE}]")), "is missing"),
-    "more spans than entries": (edited([*VERSION_1, 8, 2], list(range(1000))), "spans of car_loan 1 are missing"),
+    "more spans than entries": (edited([*VERSION_1, 9, 2], list(range(1000))), "spans of car_loan 1 are missing"),
     "lost evidence": (without(the("faults", MODEL)), "is missing"),
     "short evidence": (ENTRIES | {the("faults", MODEL): EVIDENCE[:-1]}, "rates expected"),
-    "evidence of too few": (edited([*VERSION_1, 10, 0], 1), "1 rates expected"),
-    "evidence of too many": (edited([*VERSION_1, 10, 0], 2**62), "rates expected"),
+    "evidence of too few": (edited([*VERSION_1, 11, 0], 1), "1 rates expected"),
+    "evidence of too many": (edited([*VERSION_1, 11, 0], 2**62), "rates expected"),
     "evidence that is no number": (ENTRIES | {the("faults", MODEL): NAN + EVIDENCE[8:]}, "no evidence can be such"),
     "infinite evidence": (ENTRIES | {the("faults", MODEL): INFINITE + EVIDENCE[8:]}, "no evidence can be such"),
     "a fault that began after its alarm": (
@@ -136,14 +136,14 @@ MALFORMED = {
         ENTRIES | {the("faults", MODEL): EVIDENCE[: -16 * RATES] + np.full(2 * RATES, PANE + 4).tobytes()},
         "panes to come",
     ),
-    "evidence of panes to come": (edited([*VERSION_1, 10, 1], PANE + 4), "panes to come"),
+    "evidence of panes to come": (edited([*VERSION_1, 11, 1], PANE + 4), "panes to come"),
     "a lost reference": (without(the("reference")), "is missing"),
     "a reference with a flaw": (ENTRIES | {the("reference"): DOCUMENT.replace(b'"rows": 9', b'"rows": 8')}, "damaged"),
     "another reference": (ENTRIES | {the("reference"): other_reference}, "not those that were learned"),
     "no reference at all": (ENTRIES | {the("reference"): b"\xff"}, "not a reference"),
     "lost rows": (without(the('"learner"', "1]")), "is missing"),
-    "rows without number": (edited([*MODELS, "learning", 5, "1", 9], 2**62), "rows of learning 1 are missing"),
-    "more rows than were seen": (edited([*MODELS, "learning", 5, "1", 9], BLOCK_ROWS + 1), "more rows or features"),
+    "rows without number": (edited([*MODELS, "learning", 5, "1", 10], 2**62), "rows of learning 1 are missing"),
+    "more rows than were seen": (edited([*MODELS, "learning", 5, "1", 10], BLOCK_ROWS + 1), "more rows or features"),
     "no rows": (ENTRIES | {the('"learner"', "0]"): b"\xc1"}, "rows cannot be read"),
     "rows of no feature": (ENTRIES | {the('"learner"', "0]"): msgspec.msgpack.encode([("x", "x", [])])}, "be read"),
     "a feature twice": (
