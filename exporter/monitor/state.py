@@ -36,7 +36,7 @@ BLOCK_ROWS = 256
 
 Piece: TypeAlias = int | str
 Place: TypeAlias = tuple[str, str, str]
-"""A concern (traffic, drift, faults, labels, ...), a model, and a version or the id of a reference; labels have neither.
+"""A concern (traffic, drift, faults, labels, ...), a model, and a version or the id of a reference; labels have none.
 
 Blocks of rows that wait for labels are no piece: nobody keeps them in memory.
 """

@@ -19,6 +19,7 @@ MODELS = "[...document.querySelectorAll('[data-model]')]"
 FOLDED = "[...document.querySelectorAll('[aria-expanded=\"false\"]')]"
 FILTERS = "[...document.querySelectorAll('#filters button')]"
 QUALITY = "document.querySelector('.qualities').textContent"
+COVARIANCE = "document.querySelector('[data-moment=covariance]')"
 QUALITIES = "[...document.querySelectorAll('[data-quality]')]"
 ATTRIBUTES = "[...document.querySelectorAll('*')].flatMap((node) => node.getAttributeNames())"
 ANY_DRIFTED = "document.querySelectorAll('[data-feature][data-drifted=\"true\"]').length"
@@ -292,3 +293,25 @@ def test_the_page_is_for_those_with_the_read_token(tmp_path: Path, tab: Tab):
         tab.until("document.body.dataset.link === 'live'")
         eventually(lambda: len(tab.requests) > 1, "data are fetched with the same credentials")
         assert tab.troubles == []
+
+
+def test_what_only_several_inputs_together_show_is_named(tmp_path, tab: Tab):
+    with run(tmp_path, [stories.MODEL_CONFIG], [stories.reference()]) as exporter:
+        events = list(stories.predictions(1000))
+        for event in events:
+            age, amount = (event["features"][name] for name in stories.STEADY)
+            event["features"]["amount"] = round(0.8 * age + 0.6 * amount, 6)
+        exporter.post(events)
+        tab.open(exporter.url)
+        tab.until("document.getElementById('verdict').textContent.includes('together')")
+
+        assert tab.evaluate(ANY_DRIFTED) == 0
+        verdict = tab.evaluate("document.getElementById('verdict').textContent")
+        assert "no single feature drifted, but together they did" in verdict
+        assert "most of it correlation of age and amount" in verdict
+        states = tab.evaluate("[...document.querySelectorAll('[data-moment] .badge')].map((one) => one.dataset.state)")
+        assert states == ["ok", "drifting"]
+        assert "correlation of age and amount" in tab.evaluate(f"{COVARIANCE}.textContent")
+        assert "1,000" in tab.evaluate(f"{COVARIANCE}.textContent")
+        pictures(tab, tmp_path)
+        assert_clean(tab, exporter)
