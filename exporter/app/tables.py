@@ -81,7 +81,7 @@ def show_replay(
 
 
 def _show_multivariate(console: Console, found: Sequence[Found]) -> None:
-    """Numeric inputs of each window together; what is drifted stands out, with what changed most."""
+    """Numeric inputs of each window together; what is drifted stands out, with what changed most by itself."""
     table = Table(
         title="numeric inputs together",
         caption="drifted = enough samples, distance above its threshold and above its critical value",
@@ -94,7 +94,7 @@ def _show_multivariate(console: Console, found: Sequence[Found]) -> None:
     for window in found:
         scores = multivariate_of(window.view) or {"tests": []}
         for place, one in enumerate(scores["tests"]):
-            changed = [f"{' / '.join(change['features'])} {change['statistic']}" for change in one["changes"]]
+            most = [f"{' / '.join(change['features'])} {change['statistic']}" for change in one["changes"][:1]]
             said = [] if one["state"] == "ok" else [one["state"].replace("_", " ")]
             table.add_row(
                 escape(str(window.key)) if place == 0 else "",
@@ -102,7 +102,7 @@ def _show_multivariate(console: Console, found: Sequence[Found]) -> None:
                 f"{scores['n']:,}",
                 *(_number(one[name]) for name in ("distance", "critical")),
                 _p(one["p_value"]),
-                escape(", ".join(said + changed * one["drifted"])),
+                escape(", ".join(said + most * one["drifted"])),
                 style="bold red" if one["drifted"] else None,
                 end_section=place == len(scores["tests"]) - 1,
             )
