@@ -8,9 +8,11 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.signal import lfilter
 
 from exporter.catalog import metrics, thresholds
 from exporter.monitor.events import NO_ERROR, FeatureKey, Rows, Schema
@@ -126,6 +128,32 @@ def test_p_values_are_uniform_without_drift():
     found = readouts(a_tracker(rng.normal(size=(50_000, 3))), rng.normal(size=(1000, 300, 3)), 0.01)
     for place in range(2):
         assert stats.kstest([one.tests[place].p_value for one in found], "uniform").pvalue > 0.01
+
+
+def dependent(rng: np.random.Generator, windows: int, rows: int, correlation: float) -> Floats:
+    """Five inputs, each value of which resembles the one before."""
+    steps = rng.normal(size=(windows, rows + 100, 5)) * np.sqrt(1 - correlation**2)
+    found: Floats = lfilter([1], [1, -correlation], steps, axis=1)[:, 100:]
+    return found
+
+
+@pytest.mark.parametrize("correlation", [0.3, 0.9])
+def test_dependent_rows_are_calibrated_from_the_reference(correlation: float):
+    """Otherwise the tests of means are passed by chance in 15 and 98 of 100 windows, not in 1."""
+    rng = np.random.default_rng(3)
+    calibrated = a_tracker(dependent(rng, 1, 50_000, correlation)[0])
+    without = msgspec.structs.replace(calibrated.moments, calibration=((), ()))
+    schema = Schema(numeric=tuple(an_input(name) for name in without.features))
+    plain = MomentsTracker(without, schema, calibrated.settings, "1")
+    windows = dependent(rng, 150, 1000, correlation)
+
+    rates = [
+        np.mean([[test.p_value < 0.01 for test in one.tests] for one in readouts(tracker, windows, 0.01)], axis=0)
+        for tracker in (calibrated, plain)
+    ]
+
+    assert rates[0].max() <= 0.05
+    assert rates[1][0] > 3 * 0.03
 
 
 # ---- verdicts --------------------------------------------------------------------------------------------------------
