@@ -125,6 +125,14 @@ def multivariate_scores(view: ModelView, readout: MomentsReadout) -> dict[str, A
     tracker = readout.tracker
     return {
         "features": list(tracker.moments.features),
+        "left_out": [
+            plan.key.name
+            for plan in (() if view.drift is None else view.drift.features)
+            if isinstance(plan.feature, Numeric)
+            and plan.key.kind == "input"
+            and len(plan.feature.knots) > 1
+            and plan.key.name not in tracker.moments.features
+        ],
         "n": readout.n,
         "threshold": tracker.settings.multivariate_threshold,
         "alpha": readout.alpha,

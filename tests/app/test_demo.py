@@ -9,6 +9,7 @@ from exporter.app.demo import LABELLED, MODEL, demo_events, demo_runtime
 from exporter.ingest.native import NativeCodec
 from exporter.ingest.source import Messages
 from exporter.monitor.accuracy import AccuracyReadout
+from exporter.monitor.snapshot import ModelView
 from tests.builders import NOW, view
 
 
@@ -36,10 +37,14 @@ def test_every_round_is_the_same(events):
     assert list(demo_events()) == events
 
 
-def quality_of(events: list[bytes]) -> AccuracyReadout:
+def view_of(events: list[bytes]) -> ModelView:
     fleet = demo_runtime().fleet
     fleet.observe(NativeCodec(fleet, "demo", event_time=False).decode(Messages("demo", events, NOW)), NOW)
-    readout = view(fleet.tick(NOW), version="3", model=MODEL).accuracy_readout
+    return view(fleet.tick(NOW), version="3", model=MODEL)
+
+
+def quality_of(events: list[bytes]) -> AccuracyReadout:
+    readout = view_of(events).accuracy_readout
     assert readout is not None
     return readout
 
@@ -50,3 +55,9 @@ def test_quality_is_as_in_training_and_then_degrades(events):
     assert (before.state, after.state) == ("ok", "degraded")
     assert before.values["accuracy"].value == pytest.approx(before.tracker.baseline["accuracy"].value, abs=0.01)
     assert after.degraded == ("brier",)
+
+
+def test_means_together_drift_half_way_and_what_holds_them_together_stays(events):
+    half = len(events) // 2
+    for part, states in ((events[:half], ["ok", "ok"]), (events[half:], ["drifting", "ok"])):
+        assert view_of(part).moment_states == states

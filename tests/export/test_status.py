@@ -40,7 +40,7 @@ KEYS = {
     "window": "label seconds start end samples",
     "traffic": "predictions errors rate_per_s error_ratio latency_s latency_objective_s last_prediction",
     "history": "time rate_per_s error_ratio latency_p99_s features_drifted",
-    "multivariate": "features n threshold alpha clipped_ratio tests",
+    "multivariate": "features left_out n threshold alpha clipped_ratio tests",
     "test": "moment state distance critical p_value drifted extrapolated changes",
     "change": "statistic features reference window z",
     "quality": "state kind positive labels coverage min_labels metrics gaps",
@@ -130,6 +130,16 @@ def test_every_key_is_there_and_no_other():
             has(feature["history"], "feature_history")
             for fault in feature["faults"]:
                 has(fault, "fault")
+
+
+def test_inputs_that_are_not_watched_together_are_named():
+    """There are rows for two of them; a constant is none that could be."""
+    inputs = {an_input(name): np.random.default_rng(i).normal(size=200) for i, name in enumerate("abcd")}
+    (model,) = rendered(a_fleet(a_reference(inputs | {an_input("same"): np.ones(200)})))["models"]
+
+    assert (model["multivariate"]["features"], model["multivariate"]["left_out"]) == (["a", "b"], ["c", "d"])
+    (model,) = rendered(a_fleet(a_reference(rows=100)))["models"]
+    assert model["multivariate"] is None
 
 
 def test_what_is_shown_of_traffic_and_feed():
