@@ -3,7 +3,8 @@
 A feature's slots are
   numeric:      wrong type | below, = r_1, between, = r_2, ..., = r_K, above | not finite | missing
   categorical:  a slot a frequent category | other | unseen | wrong type | missing
-so PSI bins, KS cells and fault rates are all sums of the same counters and can never disagree.
+so PSI bins, KS cells and fault rates are all sums of the same counters and can never disagree. Slots follow from the
+names and knots of the reference alone; which bins they make also from its counts and the settings.
 
 A bin is live if the reference has enough values in it to compare with. Bins that would expect fewer than five of the
 smallest window that gets a verdict are merged with a neighbour, or into `other`; a category, missing or invalid values
@@ -117,10 +118,14 @@ def _plan_categorical(feature: Categorical, schema: Schema, settings: ModelSetti
     kept = [i for i, count in enumerate(feature.counts) if count >= least]
     other_count = feature.values - sum(feature.counts[i] for i in kept)
     missing, invalid = _special_bins(feature.missing, feature.wrong_type, least)
-    other, unseen, invalid_at, missing_at = range(len(kept), len(kept) + 4)
+    frequent = len(feature.categories)
+    other, unseen, invalid_at, missing_at = range(frequent, frequent + 4)
     slot_of_text = dict.fromkeys((*feature.categories, *feature.others), other)
-    slot_of_text |= {feature.categories[i]: slot for slot, i in enumerate(kept)}
+    slot_of_text |= {text: slot for slot, text in enumerate(feature.categories)}
     unknown = unseen if feature.others_complete else other
+    bin_of_slot = np.full(frequent + 4, len(kept))
+    bin_of_slot[kept] = np.arange(len(kept))
+    bin_of_slot[unseen:] += np.arange(1, 4)
     vocabulary = schema.vocabularies[column]
     slot_of_code = codes_to(slot_of_text, vocabulary, unseen=unknown, wrong_type=invalid_at, missing=missing_at)
     return FeaturePlan(
@@ -134,9 +139,9 @@ def _plan_categorical(feature: Categorical, schema: Schema, settings: ModelSetti
             invalid,
             missing,
         ),
-        bin_of_slot=np.arange(len(kept) + 4),
+        bin_of_slot=bin_of_slot,
         fault_of_slot=np.array(
-            [-1] * (len(kept) + 1) + [FAULTS.index(name) for name in ("unseen", "wrong_type", "missing")]
+            [-1] * (frequent + 1) + [FAULTS.index(name) for name in ("unseen", "wrong_type", "missing")]
         ),
         slot_of_code=slot_of_code,
         search=np.zeros(0),

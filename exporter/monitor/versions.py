@@ -98,7 +98,7 @@ class Counted(Generic[T]):
 
     def load(self, vectors: Vectors, end: int | None) -> None:
         """Take over counts into empty ones; the panes only if the window, which ends at pane `end`, is the same."""
-        # The settings have a say in which categories have counters of their own.
+        # Of error reasons, which are settings, there can be another number.
         if len(vectors.lifetime) == self.tracker.width:
             self.lifetime[:] = vectors.lifetime
             if end is not None:
