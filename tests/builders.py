@@ -7,7 +7,18 @@ import numpy as np
 
 from exporter.catalog.metric import Metric, Sample
 from exporter.monitor import reference
-from exporter.monitor.events import MISSING, NO_ERROR, UNSEEN, Batch, Column, Decoded, FeatureKey, Reject, Schema
+from exporter.monitor.events import (
+    MISSING,
+    NO_ERROR,
+    UNSEEN,
+    Batch,
+    Column,
+    Decoded,
+    FeatureKey,
+    Names,
+    Reject,
+    Schema,
+)
 from exporter.monitor.fleet import Fleet
 from exporter.monitor.reference import Reference, Resolution
 from exporter.monitor.settings import ModelSettings
@@ -87,6 +98,9 @@ def a_batch(
             numeric[:, schema.numeric.index(key)] = values
         else:
             place = schema.categorical.index(key)
+            known = schema.vocabularies[place]
+            if isinstance(known, Names):
+                known.learn(values)
             codes[:, place] = [schema.vocabularies[place].get(value, UNSEEN) for value in values]
     versions = [version] * n if isinstance(version, str) else list(version)
     names = tuple(dict.fromkeys(versions))

@@ -7,15 +7,20 @@ from pathlib import Path
 
 import numpy as np
 
+from exporter.catalog import thresholds
 from exporter.ingest import tables
 from exporter.ingest.source import Cells, Table
 from exporter.monitor import reference
+from exporter.monitor.coarse import with_slices
 from exporter.monitor.events import LABEL, PREDICTION, SCORE, Column, FeatureKey
 from exporter.monitor.outcomes import Outcomes
 from exporter.monitor.reference import BadReference, Categorical, Columns, Feature, Reference, Resolution
 
 _ORDERED = 10.0
 """PSI of the smallest blocks over that of independent rows: ten times is a PSI of 0.4 of 250 rows, without drift."""
+
+_TAGS = ("tags",)
+"""No feature of a native event."""
 
 _NATIVE = ("prediction", "score", "label", "timestamp", "id")
 
@@ -28,6 +33,7 @@ class Choice:
     exclude: frozenset[str] = frozenset()
     categorical: frozenset[str] = frozenset()
     numeric: frozenset[str] = frozenset()
+    tags: tuple[str, ...] = ()
 
 
 def build_reference(
@@ -46,7 +52,14 @@ def build_reference(
     if file_format == "csv":  # its cells are texts, whatever they mean; other formats know a text from a number
         cells = {name: tables.typed(cells[name], categorical=name in choice.categorical) for name in cells}
     _require(cells, choice, columns)
-    reserved = {columns.prediction, columns.label, columns.timestamp, columns.id, *columns.scores.values()}
+    reserved = {
+        *(_TAGS if file_format == "jsonl" else ()),
+        columns.prediction,
+        columns.label,
+        columns.timestamp,
+        columns.id,
+        *columns.scores.values(),
+    }
     features: dict[FeatureKey, str] = {
         FeatureKey("input", name): name for name in cells if name not in reserved and name not in choice.exclude
     }
@@ -56,7 +69,7 @@ def build_reference(
     built = {name: _column(name, column, cells[column], choice) for name, column in features.items()}
     if columns.label is not None:
         built[LABEL] = tables.python_values(cells[columns.label])
-    return reference.build(
+    whole = reference.build(
         built,
         model=model,
         version=version,
@@ -64,6 +77,9 @@ def build_reference(
         mapping=columns,
         resolution=resolution,
     )
+    if not choice.tags:
+        return whole
+    return with_slices(whole, built, {name: _tag(name, cells) for name in choice.tags}, thresholds.SEGMENT_TOP.count)
 
 
 def warnings(built: Reference) -> list[str]:
@@ -161,11 +177,19 @@ def _require(cells: Mapping[str, Cells], choice: Choice, columns: Columns) -> No
         "--exclude": choice.exclude,
         "--categorical": choice.categorical,
         "--numeric": choice.numeric,
+        "--segment": [] if _TAGS[0] in cells else choice.tags,
     }
     for option, names in named.items():
         for name in names:
             if name is not None and name not in cells:
                 raise BadReference(f"{option}: no column {name}; there are {', '.join(cells)}")
+
+
+def _tag(name: str, cells: Mapping[str, Cells]) -> Sequence[object]:
+    """Values of a column, or of a tag of native events."""
+    if name in cells:
+        return tables.python_values(cells[name])
+    return [tags.get(name) if isinstance(tags, dict) else None for tags in cells[_TAGS[0]]]
 
 
 def _column(feature: FeatureKey, name: str, values: Cells, choice: Choice) -> Column:

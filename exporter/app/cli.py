@@ -111,6 +111,7 @@ def reference() -> None:
 @click.option("--exclude", default="", help="Columns to leave out, separated by commas.")
 @click.option("--categorical", default="", help="Columns that are categories though they look like numbers.")
 @click.option("--numeric", default="", help="Columns that are numbers though they look otherwise.")
+@click.option("--segment", "tags", multiple=True, help="Column whose largest values are kept apart, as segments.")
 @click.option("--knots", default=thresholds.KNOTS.count, show_default=True, type=click.IntRange(1, 1_000_000))
 @click.option("--bins", default=thresholds.BINS.count, show_default=True, type=click.IntRange(2, 100))
 @click.option("--score-bins", default=thresholds.SCORE_BINS.count, show_default=True, type=click.IntRange(2, 1000))
@@ -129,6 +130,7 @@ def build(
     exclude: str,
     categorical: str,
     numeric: str,
+    tags: tuple[str, ...],
     knots: int,
     bins: int,
     score_bins: int,
@@ -147,7 +149,7 @@ def build(
         timestamp_format=timestamp_format,
         id=identity,
     )
-    choice = building.Choice(columns, _names(exclude), _names(categorical), _names(numeric))
+    choice = building.Choice(columns, _names(exclude), _names(categorical), _names(numeric), tags)
     resolution = Resolution(knots, bins, score_bins=score_bins)
     with _input_is_ours(path), _progress("reading") as progress:
         built = building.build_reference(path, model, version, choice, resolution, progress)
@@ -179,6 +181,9 @@ def build(
 @click.option("--score", "scores", multiple=True, help="Column of the score, if not that of the reference.")
 @click.option("--timestamp", help="Column of the event time, if not that of the reference.")
 @click.option("--timestamp-format", help="strptime format of the event time.")
+@click.option(
+    "--segment", "tags", multiple=True, help="Column, of JSONL tag, to tell segments by; else those of the reference."
+)
 @click.option("--format", "output_format", type=click.Choice(["table", "json", "openmetrics"]), default="table")
 @click.option("--exit-code", is_flag=True, help="Exit with 1 if a feature is drifted or a quality is degraded.")
 def replay(
@@ -196,6 +201,7 @@ def replay(
     scores: tuple[str, ...],
     timestamp: str | None,
     timestamp_format: str | None,
+    tags: tuple[str, ...],
     output_format: str,
     exit_code: bool,
 ) -> None:
@@ -231,6 +237,7 @@ def replay(
         min_labels=min_labels,
         psi_threshold=threshold,
         alpha=alpha,
+        segments=replaying.segmentations(known, tags),
     )
     labels = None
     if labels_path is not None:
@@ -249,7 +256,7 @@ def replay(
         click.echo(render(found[-1].snapshot.exposed[0], openmetrics=True).decode(), nl=False)
     else:
         tables.show_replay(known, found, playing.rejected, labels)
-    if exit_code and any(window.drifted or window.degraded for window in found):
+    if exit_code and any(window.drifted or window.degraded or window.alarming for window in found):
         sys.exit(FINDING)
 
 

@@ -27,6 +27,7 @@ from exporter.app.schema import (
     LabelsConfig,
     ModelConfig,
     SaslConfig,
+    SegmentConfig,
     ShareConfig,
     SourceConfig,
     StateConfig,
@@ -40,7 +41,7 @@ from exporter.ingest.tables import FORMATS
 from exporter.monitor.accuracy import LOSSES, QUALITIES
 from exporter.monitor.events import ErrorReasons
 from exporter.monitor.panes import sliding_window
-from exporter.monitor.settings import Budget, JoinSettings, ModelSettings
+from exporter.monitor.settings import Budget, JoinSettings, ModelSettings, Segmentation
 
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
@@ -113,6 +114,7 @@ def model_settings(model: ModelConfig) -> ModelSettings:
         min_labels=model.labels.min_samples,
         quality_tolerances=model.thresholds.quality,
         error_reasons=ErrorReasons(model.error_reasons),
+        segments=_segments(model),
         learn=model.learn,
         learn_categorical=frozenset(model.categorical),
         trained=None if model.trained is None else _utc(model.trained).timestamp(),
@@ -128,6 +130,13 @@ def _join_settings(labels: LabelsConfig) -> JoinSettings | None:
     if labels.maturity is None:
         return None
     return JoinSettings(seconds(labels.maturity), labels.max_pending, labels.sample)
+
+
+def _segments(model: ModelConfig) -> tuple[Segmentation, ...]:
+    return tuple(
+        Segmentation(one.name, one.top) if isinstance(one, SegmentConfig) else Segmentation(one)
+        for one in model.segments
+    )
 
 
 def fields_of(source: SourceConfig) -> Fields:
@@ -172,6 +181,10 @@ def _check(config: Config) -> None:
         if window_s < 1 or window_s > _LONGEST_WINDOW_S:
             limit = "at least 1s" if window_s < 1 else "at most 366d"
             raise _Wrong(f"{key}.window: {limit} expected, found {model.window!r}")
+        tags = [one.tag for one in _segments(model)]
+        for at, tag in enumerate(tags):
+            if tags.index(tag) != at:
+                raise _Wrong(f"{key}.segments[{at}]: {tag!r} is configured twice")
         if model.budget is not None:
             _check_budget(model, window_s, f"{key}.budget")
         if model.labels.maturity is not None and _duration(model.labels.maturity, f"{key}.labels.maturity") < 1:
@@ -282,7 +295,7 @@ def _readable(error: msgspec.ValidationError) -> str:
 
 def _all_keys() -> list[str]:
     of_config = (Config, StateConfig, Auth, ModelConfig, Thresholds, FeatureThresholds, BudgetConfig, LabelsConfig)
-    sections = (*of_config, HttpConfig, FileConfig, KafkaConfig, TlsConfig, SaslConfig, ShareConfig)
+    sections = (*of_config, SegmentConfig, HttpConfig, FileConfig, KafkaConfig, TlsConfig, SaslConfig, ShareConfig)
     return sorted({name for section in sections for name in section.__struct_fields__})
 
 

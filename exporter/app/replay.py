@@ -24,8 +24,11 @@ from exporter.monitor.events import Batch, Decoded
 from exporter.monitor.fleet import Fleet
 from exporter.monitor.panes import Window
 from exporter.monitor.reference import Columns, Reference
-from exporter.monitor.settings import ModelSettings
+from exporter.monitor.settings import ModelSettings, Segmentation
 from exporter.monitor.snapshot import ModelView, Snapshot
+
+VALUES = 100
+"""Values of a tag that are told apart: no budget of pages or series limits a replay, only memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +59,23 @@ class Found:
     @property
     def degraded(self) -> bool:
         """Whether a quality is worse than it may be."""
-        readout = self.view.accuracy_readout
-        return readout is not None and bool(readout.degraded)
+        return is_degraded(self.view)
+
+    @property
+    def suspects(self) -> list[ModelView]:
+        """Segments that are drifted or degraded."""
+        return [one for one in self.view.segments if any(one.drifted) or is_degraded(one)]
+
+    @property
+    def alarming(self) -> bool:
+        """Whether a segment is, compared with itself."""
+        return not all(one.borrowed for one in self.suspects)
+
+
+def is_degraded(view: ModelView) -> bool:
+    """Whether a quality is worse than it may be."""
+    readout = view.accuracy_readout
+    return readout is not None and bool(readout.degraded)
 
 
 @dataclass(slots=True)
@@ -161,6 +179,12 @@ def parse_window(text: str) -> WindowSpec:
         raise ValueError(f"rows (5000), event time (1h) or column:NAME expected, found {text!r}") from None
 
 
+def segmentations(reference: Reference, tags: Sequence[str]) -> tuple[Segmentation, ...]:
+    """Segments by these tags, or else by those that the reference knows; all values that can be told apart, nearly."""
+    known = dict.fromkeys(one.tag for one in reference.segments)
+    return tuple(Segmentation(tag, VALUES) for tag in dict.fromkeys(tags or known))
+
+
 def as_json(
     reference: Reference, found: Sequence[Found], rejected: Counter[str], labels: Labels | None = None
 ) -> dict[str, Any]:
@@ -178,16 +202,31 @@ def as_json(
                 "key": window.key,
                 "samples": window.view.traffic_readout.predictions,
                 "features": [
-                    {**scores, "segment": None, "faults": faults_of(window, place, found)}
-                    for place, scores in enumerate(scores_of(window.view))
+                    {**scores, "segment": segment_of(one), "faults": faults_of(one, place, found)}
+                    for one in (window.view, *window.view.segments)
+                    for place, scores in enumerate(scores_of(one))
                 ],
                 "multivariate": multivariate_of(window.view),
                 "quality": quality_of(window.view),
+                "segments": [
+                    {
+                        "segment": segment_of(one),
+                        "samples": one.traffic_readout.predictions,
+                        "borrowed_reference": one.borrowed,
+                        "quality": quality_of(one),
+                    }
+                    for one in window.view.segments
+                ],
                 "quality_gaps": gaps_of(window.view),
             }
             for window in found
         ],
     }
+
+
+def segment_of(view: ModelView) -> str | None:
+    """How a slice is called, e.g. `region=eu`; None for a whole version."""
+    return None if view.segment is None else f"{view.segment.tag}={view.segment.value}"
 
 
 def scores_of(view: ModelView) -> list[dict[str, Any]]:
@@ -196,9 +235,13 @@ def scores_of(view: ModelView) -> list[dict[str, Any]]:
     return [] if readout is None else [feature_scores(view, readout, i) for i in range(len(readout.n))]
 
 
-def faults_of(window: Found, place: int, found: Sequence[Found]) -> list[dict[str, Any]]:
-    """Data faults of a feature in a window; `since` is the key of the first of the windows in a row that have it."""
-    return [asdict(fault) | {"since": found[int(fault.since)].key} for fault in window.view.faults[place]]
+def faults_of(view: ModelView, place: int, found: Sequence[Found]) -> list[dict[str, Any]]:
+    """Data faults of a feature in a window; `since` is the key of the first of the windows in a row that have it.
+
+    Of a segment there are none: they are watched of the whole alone.
+    """
+    faults = view.faults[place] if view.segment is None else ()
+    return [asdict(fault) | {"since": found[int(fault.since)].key} for fault in faults]
 
 
 def multivariate_of(view: ModelView) -> dict[str, Any] | None:

@@ -51,6 +51,13 @@ class LabelsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     min_samples: Positive = thresholds.MIN_LABELS.count
 
 
+class SegmentConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A tag whose most frequent values are watched one by one."""
+
+    name: Name
+    top: Annotated[int, Meta(ge=1, le=100)] = thresholds.SEGMENT_TOP.count
+
+
 class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One watched model."""
 
@@ -64,6 +71,7 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     thresholds: Thresholds = Thresholds()
     budget: BudgetConfig | None = None
     labels: LabelsConfig = LabelsConfig()
+    segments: list[Name | SegmentConfig] = []
     latency_objective: dict[str, Duration] = {}
     error_reasons: list[Name] = []
     trained: datetime | None = None

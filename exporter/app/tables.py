@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -10,8 +10,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from exporter.app.labels import Labels
-from exporter.app.replay import Found, multivariate_of, quality_of, scores_of
+from exporter.app.replay import Found, multivariate_of, quality_of, scores_of, segment_of
 from exporter.app.schema import Config
+from exporter.monitor.accuracy import LOSSES
 from exporter.monitor.reference import Numeric, Reference
 from exporter.monitor.snapshot import ModelView
 
@@ -33,6 +34,9 @@ def show_reference(built: Reference, output: Path) -> None:
         table.add_row(escape(feature.name), feature.kind, kind, resolution, missing)
     console = Console()
     console.print(table)
+    for tag in dict.fromkeys(one.tag for one in built.segments):
+        slices = [f"{one.value} ({one.rows:,})" for one in built.segments if one.tag == tag]
+        console.print(f"segments by {tag}: {', '.join(slices)}", highlight=False, markup=False)
     console.print(f"written to {output}", highlight=False, markup=False)
 
 
@@ -73,6 +77,8 @@ def show_replay(
         _show_multivariate(console, found)
     if any(window.view.accuracy_readout is not None for window in found):
         _show_quality(console, found)
+    if any(window.view.segments for window in found):
+        _show_segments(console, found)
     if labels is not None and labels.unmatched:
         console.print(f"labels without a prediction: {labels.unmatched:,}", highlight=False)
     if rejected:
@@ -144,6 +150,50 @@ def _show_quality(console: Console, found: Sequence[Found]) -> None:
     console.print(table)
     degraded = sum(window.degraded for window in found)
     console.print(f"{degraded} of {len(found)} windows have a degraded quality", highlight=False)
+
+
+def _show_segments(console: Console, found: Sequence[Found]) -> None:
+    """Segments that are drifted or degraded: the features that are, and the qualities."""
+    table = Table(
+        title="segments", caption="a borrowed reference is that of all rows, from which a slice may differ by nature"
+    )
+    for heading in ("window", "segment"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("n", justify="right", no_wrap=True)
+    table.add_column("drifted or degraded", overflow="ellipsis", no_wrap=True)
+    for heading in ("value", "limit"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("note", min_width=8)
+    for window in found:
+        rows = [(one, *row) for one in window.suspects for row in _findings(one)]
+        for place, (one, name, value, limit) in enumerate(rows):
+            first = place == 0 or rows[place - 1][0] is not one
+            table.add_row(
+                escape(str(window.key)) if place == 0 else "",
+                escape(segment_of(one) or "") if first else "",
+                f"{one.traffic_readout.predictions:,}" if first else "",
+                escape(name),
+                _number(value),
+                _number(limit),
+                "borrowed reference" if one.borrowed else "",
+                style=None if one.borrowed else "bold red",
+                end_section=place == len(rows) - 1,
+            )
+    if table.row_count:
+        console.print(table)
+    alarming = sum(window.alarming for window in found)
+    console.print(f"{alarming} of {len(found)} windows have segments that differ from themselves", highlight=False)
+
+
+def _findings(view: ModelView) -> Iterator[tuple[str, float, float]]:
+    """What is drifted or degraded of a segment: name, value, and what it should not have passed."""
+    for one in scores_of(view):
+        if one["drifted"]:
+            yield f"{one['feature']}: PSI", one["psi"], max(one["psi_critical"], one["threshold"])
+    for name, quality in quality_of(view).items():
+        if quality["degraded"]:
+            better = quality["tolerance"] if name in LOSSES else -quality["tolerance"]
+            yield name, quality["value"], quality["baseline"] + better
 
 
 def show_check(path: Path, config: Config, counts: Mapping[str, int]) -> None:

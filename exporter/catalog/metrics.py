@@ -48,6 +48,8 @@ PREDICTED = Label("predicted", "Class that was predicted, or `other`; empty for 
 ACTUAL = Label("actual", "Class that was true, or `other`; empty for a regression.", "20 classes and other")
 SCORE_BIN = Label("bin", "Ordinal `00`, `01`, ... of the score's bins.", "the reference")
 MOMENT = Label("moment", "mean or covariance.", "two values")
+SEGMENT_NAME = Label("segment_name", "Tag by whose values predictions are told apart.", _CONFIG)
+SEGMENT = Label("segment", "Value of the tag, or `other`.", "the most frequent values of a tag, and `other`")
 QUANTILE = Label("objective_quantile", "Quantile of the objective, e.g. 0.99.", _CONFIG)
 
 _BASE = (MODEL, VERSION)
@@ -295,6 +297,64 @@ QUALITY_BASELINE = Metric(
 )
 QUALITY_TOLERANCE = Metric(
     "ml_model_quality_tolerance", "gauge", "How much worse than its baseline the quality may be.", _QUALITY
+)
+
+_SEGMENT = (*_BASE, SEGMENT_NAME, SEGMENT)
+_SEGMENT_WINDOWED = (*_SEGMENT, KIND, FEATURE, WINDOW)
+_SEGMENT_QUALITY = (*_SEGMENT, QUALITY_METRIC, WINDOW)
+SEGMENT_PREDICTIONS = Metric(
+    "ml_segment_predictions_total", "counter", "Predictions of the segment seen, failed ones included.", _SEGMENT
+)
+SEGMENT_PREDICTION_ERRORS = Metric(
+    "ml_segment_prediction_errors_total", "counter", "Predictions of the segment that failed.", _SEGMENT
+)
+SEGMENT_OBSERVATIONS = Metric(
+    "ml_segment_observations_total",
+    "counter",
+    "Values of the segment that fell into each bin of ml_feature_bin_observations_total.",
+    (*_SEGMENT, REFERENCE, KIND, FEATURE, BIN),
+)
+SEGMENT_SAMPLES = Metric(
+    "ml_segment_samples", "gauge", "Values of the segment in live bins in the window.", _SEGMENT_WINDOWED
+)
+SEGMENT_PSI = Metric(
+    "ml_segment_psi",
+    "gauge",
+    "Population stability index of the segment against its own reference, or a borrowed one.",
+    _SEGMENT_WINDOWED,
+)
+SEGMENT_PSI_CRITICAL = Metric(
+    "ml_segment_psi_critical",
+    "gauge",
+    "PSI that chance alone passes only at the segment's share of the false-page budget.",
+    _SEGMENT_WINDOWED,
+)
+SEGMENT_DRIFTED = Metric(
+    "ml_segment_drifted", "gauge", "1 if drifted, as ml_feature_drifted; absent without a verdict.", _SEGMENT_WINDOWED
+)
+SEGMENT_BORROWED = Metric(
+    "ml_segment_reference_borrowed",
+    "gauge",
+    "1 if the reference has too little of the segment, which is then compared with the whole: by nature it may differ.",
+    _SEGMENT,
+)
+SEGMENT_LABELS = Metric(
+    "ml_segment_labels_window_samples", "gauge", "Labels of the segment in the window.", (*_SEGMENT, WINDOW)
+)
+SEGMENT_QUALITY = Metric(
+    "ml_segment_quality", "gauge", "Quality of the segment's predictions; absent with too few labels.", _SEGMENT_QUALITY
+)
+SEGMENT_QUALITY_LOWER = Metric(
+    "ml_segment_quality_lower", "gauge", "Lower bound of its 95 % interval.", _SEGMENT_QUALITY
+)
+SEGMENT_QUALITY_UPPER = Metric(
+    "ml_segment_quality_upper", "gauge", "Upper bound of its 95 % interval.", _SEGMENT_QUALITY
+)
+SEGMENT_QUALITY_BASELINE = Metric(
+    "ml_segment_quality_baseline",
+    "gauge",
+    "Quality of the segment in the reference, or a borrowed one.",
+    _SEGMENT_QUALITY,
 )
 
 TRAINED_TIMESTAMP = Metric("ml_model_trained_timestamp_seconds", "gauge", "When the model was trained.", _BASE)

@@ -218,6 +218,25 @@ LOSS_TOLERANCE = Default(
     "ratio",
     "A loss or an error, which has the scale of its model, may be worse by this share of the baseline.",
 )
+SEGMENT_TOP = Default(
+    "segments_top",
+    10,
+    "values",
+    "Values of a tag with counters of their own: a slice of less than a tenth seldom has min_samples in a window, and "
+    "each takes its share of the false-page budget.",
+)
+SEGMENT_NAMES = Default(
+    "segment_names",
+    1000,
+    "values",
+    "Values of a tag that are told apart, to find the largest; a tag with more is an id, and names no segments.",
+)
+SEGMENT_OUTGROWN = Default(
+    "segment_outgrown",
+    2,
+    "ratio",
+    "A value takes the place of one with less than half of its predictions in a window: closer ones would take turns.",
+)
 SERIES_LIMIT = Default(
     "series_limit", 20_000, "series", "What one exporter may cost a Prometheus; about 2 MB a scrape before compression."
 )

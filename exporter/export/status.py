@@ -219,6 +219,7 @@ def _model(view: ModelView, points: Sequence[Point], rate_per_s: float | None) -
         },
         "quality": None if view.accuracy_readout is None else _quality(view.accuracy_readout),
         "multivariate": None if view.moments_readout is None else multivariate_scores(view, view.moments_readout),
+        "segments": [_segment(one) for one in view.segments],
         "features_drifted": sum(view.drifted),
         "features_evaluated": int(view.judged.sum()),
         "features": [] if readout is None else _features(view, readout, points),
@@ -260,6 +261,30 @@ def _labels(labels: LabelsView) -> dict[str, Any]:
             "delays_s": list(DELAYS_S),
             "delays": list(tally.delays),
         },
+    }
+
+
+def _segment(view: ModelView) -> dict[str, Any]:
+    """A slice: of its features the one with most of an effect, and those that are drifted."""
+    segment, readout, traffic = view.segment, view.drift_readout, view.traffic_readout
+    assert segment is not None  # noqa: S101 - a slice
+    assert readout is not None  # noqa: S101 - there are slices of versions with a reference alone
+    excess = readout.psi / np.maximum(readout.tracker.thresholds, readout.psi_critical)
+    worst = None if np.isnan(excess).all() else int(np.nanargmax(excess))
+    names = [plan.key.name for plan in readout.tracker.features]
+    return {
+        "segment_name": segment.tag,
+        "segment": segment.value,
+        "state": view.state,
+        "borrowed_reference": view.borrowed,
+        "samples": traffic.predictions,
+        "predictions": view.traffic.read(view.traffic_lifetime).predictions,
+        "error_ratio": traffic.error_ratio,
+        "reference_rows": readout.tracker.reference.rows,
+        "features_evaluated": int(view.judged.sum()),
+        "drifted": [name for name, drifted in zip(names, view.drifted, strict=True) if drifted],
+        "worst": None if worst is None else feature_scores(view, readout, worst),
+        "quality": None if view.accuracy_readout is None else _quality(view.accuracy_readout),
     }
 
 

@@ -23,6 +23,7 @@ from exporter.monitor.events import (
     ErrorReasons,
     FeatureKey,
     LabelBatch,
+    Names,
     Schema,
     as_number_column,
     category_text,
@@ -78,6 +79,8 @@ class Layout:
             schema.vocabularies[schema.categorical.index(LABEL)] if LABEL in schema.categorical else None
         )
         """Codes of labels; None where they are numbers, or nobody asks for them."""
+        columns = zip(self.categorical_paths, schema.vocabularies, strict=True)
+        self.tags = [(path, names) for path, names in columns if isinstance(names, Names)]
         self._default_version = version
 
     def version_text(self, version: object, default: str = "") -> str:
@@ -187,6 +190,8 @@ class FastLayout:
         if self._any_doubtful(columns) or np.isnan(time).any() or not all(map(is_name, texts.values())):
             return None
         layout = self.layout
+        for path, names in layout.tags:
+            names.learn(columns[path])
         codes = b"".join(
             [
                 struct.pack(f"{n}i", *map(vocabulary.get, columns[path], repeat(UNSEEN)))
@@ -267,9 +272,9 @@ class FastLayout:
     def _empty(self, columns: Mapping[Path, Sequence[Any]]) -> list[int]:
         """Indices of flat events without one known feature."""
         rows: Sequence[int] = range(len(columns[self._fields.version]))
-        label = self._fields.label
+        other = {self._fields.label, *(path for path, _ in self.layout.tags)}
         for path in (*self.layout.numeric_paths, *self.layout.categorical_paths):
-            if path == label:
+            if path in other:
                 continue
             column = columns[path]
             rows = [i for i in rows if column[i] is None or column[i] != column[i]]
@@ -345,6 +350,8 @@ def _path(fields: Fields, name: FeatureKey) -> Path:
         return fields.prediction
     if name.kind == "label":
         return fields.label
+    if name.kind == "tag":
+        return (*fields.tags, name.name)
     return fields.score if name.name == SCORE else (*fields.scores, name.name)
 
 

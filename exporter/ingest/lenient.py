@@ -23,6 +23,7 @@ from exporter.monitor.events import (
     WRONG_TYPE,
     ErrorReasons,
     FeatureKey,
+    Names,
     Schema,
     as_number,
     text_of,
@@ -203,7 +204,11 @@ def without_nan(text: bytes) -> bytes:
 
 
 def _code(value: object, vocabulary: Mapping[object, int]) -> int:
-    return vocabulary.get(value, UNSEEN) if isinstance(value, str | int | float | None) else WRONG_TYPE
+    if not isinstance(value, str | int | float | None):
+        return WRONG_TYPE
+    if isinstance(vocabulary, Names):
+        vocabulary.learn((value,))
+    return vocabulary.get(value, UNSEEN)
 
 
 def _parse_int(digits: str) -> int | float:

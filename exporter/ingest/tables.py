@@ -29,6 +29,7 @@ from exporter.monitor.events import (
     Codes,
     Decoded,
     FeatureKey,
+    Names,
     Reject,
     as_number,
     ids_of,
@@ -237,7 +238,12 @@ def _number(value: object) -> float:
 
 
 def _codes(values: Cells, vocabulary: Mapping[object, int]) -> list[int]:
-    return [_code(value, vocabulary) for value in python_values(values)]
+    cells = python_values(values)
+    if isinstance(vocabulary, Names):
+        vocabulary.learn(
+            _category(cell) for cell in cells if isinstance(cell, str | int | float) and not is_missing(cell)
+        )
+    return [_code(cell, vocabulary) for cell in cells]
 
 
 def _code(value: object, vocabulary: Mapping[object, int]) -> int:

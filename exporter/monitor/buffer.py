@@ -31,6 +31,10 @@ class Buffer:
         """Whether rows must be taken out before more can be put in."""
         return self.used == ROWS
 
+    def codes(self, column: int) -> Codes:
+        """A column of categories of all rows, in the order in which they came."""
+        return self._codes[column, : self.used]
+
     def put(self, batch: Batch, rows: Counts | None, pane: Counts) -> int:
         """Put rows of a batch in (all, or those of the given indices), as many as there is room for; returns how many.
 

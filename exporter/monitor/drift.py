@@ -6,7 +6,7 @@ sorted column says which slot each row falls into, and one bincount counts slots
 told apart anyway and knots are few is each value looked up among them: 8 ns, where to sort and to remember takes 45.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -40,11 +40,16 @@ class DriftTracker:
         settings: ModelSettings,
         version: str,
         plans: tuple[FeaturePlan, ...] | None = None,
+        segment: Mapping[str, str] | None = None,
     ) -> None:
-        """`plans` are those of another version with the same reference, which need not be made again."""
+        """`plans` are those of another version with the same reference, which need not be made again.
+
+        `segment` are the labels of the slice of predictions that is counted, if it is one.
+        """
         self.reference = reference
         self.settings = settings
         self.version = version
+        self.segment = segment or {}
         self.features = plans or tuple(plan_feature(feature, schema, settings) for feature in reference.features)
         self._starts = _starts([plan.width for plan in self.features])
         self.width = sum(plan.width for plan in self.features)
@@ -104,6 +109,7 @@ class DriftTracker:
             "version": self.version,
             "kind": plan.key.kind,
             "feature": plan.key.name,
+            **self.segment,
         }
 
     def feature_series(self, metric: Metric) -> tuple[Series, ...]:
@@ -154,9 +160,9 @@ class DriftTracker:
 
     @cached_property
     def alpha(self) -> float:
-        """The level of each test, those of several inputs together included: as set, or what the budget leaves it."""
+        """The level of each test, of several inputs together and of segments too: as set, or what the budget leaves."""
         together = 0 if self.reference.moments is None else len(MOMENTS)
-        return self.settings.level(int(np.sum(self.live_bins > 1)) + together)
+        return self.settings.level(int(np.sum(self.live_bins > 1)) * (1 + self.settings.slices) + together)
 
     @cached_property
     def calibrations(self) -> Calibrations:
@@ -251,11 +257,21 @@ def _count(target: Counts, slots: Counts, group: Counts | None) -> None:
     target += np.bincount(slots, minlength=groups * width).reshape(groups, width)
 
 
+def slots(plan: FeaturePlan, values: NDArray[Any]) -> Counts:
+    """The slot of each value of a feature."""
+    return _slots(values, plan.search) if isinstance(plan.feature, Numeric) else plan.slot_of_code[values]
+
+
+def _slots(values: Floats, search: Floats) -> Counts:
+    place = np.searchsorted(search, values)  # NaN behind the last, and equal to nothing
+    found: Counts = 2 * place - 1 + (np.append(search, np.nan)[place] == values)
+    return found
+
+
 def _count_numbers(target: Counts, values: Floats, search: Floats, group: Counts | None) -> None:
     """Add one to the slot of each value: where each knot lies in the sorted column, then differences."""
     if group is not None and len(search) <= _FEW_KNOTS:
-        place = np.searchsorted(search, values)  # NaN behind the last, and equal to nothing
-        _count(target, 2 * place - 1 + (np.append(search, np.nan)[place] == values), group)
+        _count(target, _slots(values, search), group)
         return
     order = None if group is None else np.argsort(values)
     ordered = np.sort(values) if order is None else values[order]  # NaN last

@@ -13,9 +13,10 @@ from typing import Literal, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from exporter.catalog import thresholds
 from exporter.stats import Counts, Floats
 
-FeatureKind: TypeAlias = Literal["input", "output", "score", "label"]
+FeatureKind: TypeAlias = Literal["input", "output", "score", "label", "tag"]
 Codes: TypeAlias = NDArray[np.int32]
 Ids: TypeAlias = NDArray[np.uint64]
 
@@ -43,8 +44,19 @@ class FeatureKey(NamedTuple):
 LABEL = FeatureKey("label", "label")
 """The column of what was true; no feature, for nothing of it is compared with the reference."""
 
+TAG_BYTES = 64
+"""A longer text, like an empty one, names no segment."""
+
+OTHER = "other"
+"""The segment of everything that has none of its own."""
+
 Column: TypeAlias = Floats | Sequence[object]
 """A column of a table: numbers (with the sentinels above) or Python values that are categories."""
+
+
+def tag(name: str) -> FeatureKey:
+    """The column of a tag: what events say of themselves, and segments are told apart by; no feature either."""
+    return FeatureKey("tag", name)
 
 
 class ErrorReasons:
@@ -58,18 +70,48 @@ class ErrorReasons:
         self.codes |= {name: code for code, name in enumerate(self.names)}
 
 
+class Names(dict[object, int]):
+    """A vocabulary that grows: the values of a tag, which nobody knows beforehand. Past a limit the others are UNSEEN.
+
+    It holds what `vocabulary` would of `texts`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__({None: MISSING})
+        self.texts: list[str] = []
+        """The name of each code."""
+
+    def learn(self, values: Iterable[object]) -> None:
+        """Give codes to those of these hashable values that can name a segment."""
+        for value in dict.fromkeys(values):
+            if value in self or len(self.texts) >= thresholds.SEGMENT_NAMES.count:
+                continue
+            text = text_of(value)
+            if text and text != OTHER and len(text.encode()) <= TAG_BYTES:
+                if text not in self:
+                    self[text] = len(self.texts)
+                    self.texts.append(text)
+                for spelling in category_spellings(text):
+                    self.setdefault(spelling, self[text])
+
+
 @dataclass(frozen=True, slots=True)
 class Schema:
     """The columns of a model's batches: the union of the features of its references.
 
     `vocabularies` holds, per categorical column, every Python value an event may carry for a known category
-    (`3`, `"3"` and `3.0` are one category) and its code.
+    (`3`, `"3"` and `3.0` are one category) and its code. Those of tags are `Names`, to be taught before they are asked.
     """
 
     numeric: tuple[FeatureKey, ...] = ()
     categorical: tuple[FeatureKey, ...] = ()
     vocabularies: tuple[Mapping[object, int], ...] = ()
     joins: bool = False
+
+    def with_tags(self, tags: Mapping[FeatureKey, Names]) -> "Schema":
+        """These columns and those of tags."""
+        categorical, vocabularies = (*self.categorical, *tags), (*self.vocabularies, *tags.values())
+        return Schema(self.numeric, categorical, vocabularies)
 
 
 @dataclass(frozen=True, slots=True)

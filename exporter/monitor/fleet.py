@@ -16,6 +16,7 @@ from exporter.catalog import thresholds
 from exporter.monitor.accuracy import AccuracyTracker
 from exporter.monitor.archive import ArchiveView
 from exporter.monitor.blocks import Shelf, is_block
+from exporter.monitor.counted import Counted, T
 from exporter.monitor.drift import DriftTracker
 from exporter.monitor.events import Batch, Decoded, LabelBatch, Schema
 from exporter.monitor.feed import SourceFeed
@@ -30,7 +31,7 @@ from exporter.monitor.settling import Work
 from exporter.monitor.snapshot import ModelView, Snapshot
 from exporter.monitor.state import FleetEntry, Holder, Ledger, Place, all_entries, read
 from exporter.monitor.traffic import TrafficTracker
-from exporter.monitor.versions import Counted, ModelState, T
+from exporter.monitor.versions import ModelState
 
 TRACKERS = (TrafficTracker, DriftTracker, AccuracyTracker, MomentsTracker)
 """Every tracker; the contract suite holds each to the laws of a sum."""
@@ -224,13 +225,17 @@ class Fleet:
             drift = None if reference is None else state.drift(reference, version.version)
             accuracy = None if reference is None else state.accuracy(reference, version.version)
             moments = None if reference is None else state.moments(reference, version.version)
+            segments = {} if reference is None else state.segments(reference, version.version)
             if reference is not None and version.reference is not None and reference.id == version.reference.id:
                 # Same counters, but the columns of a batch may have moved.
                 drift, accuracy = _moved(version.drift, drift), _moved(version.accuracy, accuracy)
                 moments = _moved(version.moments, moments)
+                for name, one in segments.items():
+                    one.move(version.segments[name])
             else:
                 version.archive, version.faults = state.archive(version.traffic, drift), state.faults(drift)
             version.drift, version.accuracy, version.moments = drift, accuracy, moments
+            version.segments = segments
             version.reference = reference
             version.buffer = None
             if reference is not None:
@@ -275,6 +280,7 @@ class Fleet:
         for model in self._models.values():
             for state in model.versions.values() if model.settings.configured else ():
                 state.seal(model.watermarks.end)
+                state.weigh(model.watermarks.end)
         self._forget_idle(now)
         return Snapshot(
             now=now,
@@ -319,7 +325,7 @@ class Fleet:
         for place, state in enumerate(newest_first):
             learner = state.learner
             traffic, drift, accuracy, moments = state.traffic, state.drift, state.accuracy, state.moments
-            yield ModelView(
+            view = ModelView(
                 settings=settings,
                 version=state.version,
                 reference=state.reference,
@@ -343,6 +349,8 @@ class Fleet:
                 moments_lifetime=None if moments is None else moments.lifetime.copy(),
                 moments_window=None if moments is None else moments.ring.running.copy(),
             )
+            slices = tuple(one for segments in state.segments.values() for one in segments.views(view))
+            yield dataclasses.replace(view, segments=slices) if slices else view
 
     def _forget_idle(self, now: float) -> None:
         """Free the places of unconfigured models that have been silent for a window."""

@@ -210,6 +210,12 @@ class PaneRing:
         for pane, row in other._row_of.items():
             self.add(pane, other._rows[row].astype(np.int64))
 
+    def regroup(self, to: Counts) -> None:
+        """Move counts that lie in equal parts, as `regrouped` does."""
+        self.running = regrouped(self.running, to)
+        self._rows = regrouped(self._rows, to)
+        self._changed |= self._row_of.keys()
+
     @property
     def panes(self) -> AbstractSet[int]:
         """The panes that hold counts."""
@@ -230,3 +236,12 @@ class PaneRing:
         self._end = end
         for pane, counts in panes.items():
             self.add(pane, counts)
+
+
+def regrouped(counts: NDArray[Any], to: Counts) -> NDArray[Any]:
+    """Counts [..., parts x width] whose part i has become, or was added to, part `to[i]`."""
+    parts = counts.reshape(*counts.shape[:-1], len(to), -1)
+    found = np.zeros_like(parts)
+    for part, place in enumerate(to.tolist()):
+        found[..., place, :] += parts[..., part, :]
+    return found.reshape(counts.shape)

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from exporter.catalog import thresholds
-from exporter.monitor import calibration, moments
+from exporter.monitor import calibration, moments, slices
 from exporter.monitor.calibration import Calibration
 from exporter.monitor.events import (
     LABEL,
@@ -33,6 +33,7 @@ from exporter.monitor.events import (
 )
 from exporter.monitor.moments import Moments
 from exporter.monitor.outcomes import Task, task_of
+from exporter.monitor.slices import SliceCounts
 from exporter.stats import Counts, Floats
 from exporter.stats.bins import cell_counts, choose_bins, choose_knots
 
@@ -112,7 +113,7 @@ class Reference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A reference profile (design 5.2). `created` is RFC 3339; `id` is computed, see `encode`.
 
     `task` is how its predictions are scored, None for a model without a prediction; `moments` is what it knows of its
-    numeric inputs together, None with fewer than two that vary, or too few rows.
+    numeric inputs together, None with fewer than two that vary, or too few rows. `segments` are slices of its rows.
     """
 
     schema: int
@@ -125,6 +126,7 @@ class Reference(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     features: tuple[Feature, ...]
     task: Task | None = None
     moments: Moments | None = None
+    segments: tuple[SliceCounts, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +183,11 @@ def build(
         task=task_of(columns, resolution.score_bins),
         moments=moments.build(columns),
     )
+    return sealed(reference)
+
+
+def sealed(reference: Reference) -> Reference:
+    """The reference with the id that its content gives it."""
     return msgspec.structs.replace(reference, id=_content_hash(reference))
 
 
@@ -234,6 +241,11 @@ def decode(document: bytes) -> Reference:
     if reference.task is not None and not reference.task.sound:
         raise BadReference("task: classes, scores and counts do not fit together")
     _check_moments(reference)
+    # A knot an edge, with its cells, or a slot a category, and what is beside them.
+    slots = [2 * len(one.bins) + 2 if isinstance(one, Numeric) else len(one.counts) + 4 for one in reference.features]
+    outcomes = 0 if reference.task is None else len(reference.task.counts)
+    if not slices.sound(reference.segments, len(slots), sum(slots), outcomes):
+        raise BadReference("segments: their counts do not fit the features")
     return reference
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from exporter.catalog import thresholds
 from exporter.monitor.events import ErrorReasons, FeatureKey
@@ -15,6 +16,13 @@ class Budget:
 
     pages: float = thresholds.BUDGET_PAGES.value
     per_s: float = thresholds.BUDGET_PER_S.value
+
+
+class Segmentation(NamedTuple):
+    """A tag whose `top` most frequent values are watched one by one, and the others together."""
+
+    tag: str
+    top: int = thresholds.SEGMENT_TOP.count
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +57,7 @@ class ModelSettings:
     quality_tolerances: Mapping[str, float] = field(default_factory=dict)
     drifted_features_ratio: float = thresholds.DRIFTED_FEATURES_RATIO.value
     error_reasons: ErrorReasons = field(default_factory=ErrorReasons)
+    segments: tuple[Segmentation, ...] = ()
     learn: int | None = None
     learn_categorical: frozenset[str] = frozenset()
     trained: float | None = None
@@ -59,6 +68,11 @@ class ModelSettings:
     def threshold(self, feature: FeatureKey) -> float:
         """PSI that counts as an effect for this feature."""
         return self.feature_psi_thresholds.get(feature.name, self.psi_threshold)
+
+    @property
+    def slices(self) -> int:
+        """Segments that can have a verdict, whether values turn up for all of them or not."""
+        return sum(one.top + 1 for one in self.segments)
 
     def level(self, tests: int) -> float:
         """The level of each of so many tests of drift that may page."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from exporter.catalog import metrics
 from exporter.catalog.metric import Metric, Sample
-from exporter.monitor import accuracy, freshness, multivariate
+from exporter.monitor import accuracy, freshness, multivariate, slice_series
 from exporter.monitor.accuracy import AccuracyReadout, AccuracyTracker
 from exporter.monitor.drift import DriftTracker
 from exporter.monitor.faults import Alarms, Fault
@@ -37,12 +37,29 @@ KS_SCORES = 3
 """Likewise a numeric feature."""
 
 # Priorities, in the order in which series are kept.
-ALWAYS, CONFIGURED, SCORES, BINS, EXTRAS, UNCONFIGURED = range(6)
+ALWAYS, CONFIGURED, SCORES, BINS, EXTRAS, UNCONFIGURED, SEGMENTS = range(7)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """The predictions of a version whose tag has this value, or (`other`) one that is not watched by itself.
+
+    Not `known` are those that the reference has too few of, which are compared with the whole of it. `observer` reads
+    its counts in the bins of the whole.
+    """
+
+    tag: str
+    value: str
+    known: bool
+    observer: DriftTracker
 
 
 @dataclass(frozen=True)
 class ModelView:
-    """One version of a model. Counter arrays are copies; `end_pane` is the window's last pane, if there is one."""
+    """One version of a model. Counter arrays are copies; `end_pane` is the window's last pane, if there is one.
+
+    `segments` are its slices, each a view of its own with `segment` set, whose drift is seen at the edges of bins.
+    """
 
     settings: ModelSettings
     version: str
@@ -65,10 +82,14 @@ class ModelView:
     moments: MomentsTracker | None
     moments_lifetime: Counts | None
     moments_window: Counts | None
+    segment: Segment | None = None
+    segments: tuple["ModelView", ...] = ()
 
     @property
     def borrowed(self) -> bool:
-        """Whether the reference is another version's."""
+        """Whether the reference is another version's, or that of a slice is the whole."""
+        if self.segment is not None and not self.segment.known:
+            return True
         return self.reference is not None and self.reference.version != self.version
 
     @property
@@ -190,7 +211,10 @@ class ModelView:
             absent += KS_SCORES * int(np.isnan(readout.ks[readout.tracker.numeric]).sum())
         if readout is not None and self.alarms is not None:
             absent += int(np.isnan(self._faulty(readout, self.alarms))[self.alarms.watched].sum())
-        return sum(len(samples) for _, samples in self.groups()) + absent
+        own = sum(len(samples) for (priority, _), samples in self.groups() if priority != SEGMENTS)
+        # Of all slices `other` is there from the start.
+        of_slices = slice_series.full_series(self.segments[-1]) * self.settings.slices if self.segments else 0
+        return own + absent + of_slices
 
     def groups(self) -> Iterator[tuple[tuple[int, int], list[Sample]]]:
         """Series with their priority (lower is kept longer); a group is exposed whole or not at all."""
@@ -211,6 +235,9 @@ class ModelView:
             yield (max(own, BINS), place), [*counters, *_reference_samples(tracker, place)]
         yield (max(own, EXTRAS), 0), list(_edge_samples(tracker))
         yield (max(own, EXTRAS), 1), list(self._values(metrics.JS_DIVERGENCE, readout.js_divergence))
+        for place, one in enumerate(self.segments):
+            yield (SEGMENTS, place), list(slice_series.scores(one))
+            yield (SEGMENTS, self.settings.slices + place), list(slice_series.observations(one))
 
     def _traffic_samples(self) -> Iterator[Sample]:
         yield from self.traffic.samples(self.traffic_lifetime)

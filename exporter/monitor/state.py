@@ -6,7 +6,7 @@ are JSON arrays: no name, whatever it holds, can be taken for another. `read` be
 much, of the wrong length or out of range makes BadState. Whether today's settings have a use for it is not asked here.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Annotated, Any, Protocol, TypeAlias
@@ -35,10 +35,11 @@ BLOCK_ROWS = 256
 """Rows that are learned from come in blocks of so many; until a block is full it is written anew."""
 
 Piece: TypeAlias = int | str
-Place: TypeAlias = tuple[str, str, str]
-"""A concern (traffic, drift, faults, labels, ...), a model, and a version or the id of a reference; labels have none.
+Place: TypeAlias = tuple[str, ...]
+"""A concern (traffic, drift, faults, labels, ...), a model, and a version or the id of a reference.
 
-Blocks of rows that wait for labels are no piece: nobody keeps them in memory.
+Labels have no version; counts by segment have the tag too. Blocks of rows that wait for labels are no piece: nobody
+keeps them in memory.
 """
 
 Plain: TypeAlias = bool | int | float | str | list[str] | None
@@ -82,6 +83,17 @@ class FaultsEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_f
     sealed: int
 
 
+class SegmentsEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Segments by one tag: which value has which slot, and how often values came since a pane (see slots)."""
+
+    values: tuple[str | None, ...]
+    volumes: _Sums
+    since: int
+    traffic: CountedEntry
+    drift: CountedEntry
+    accuracy: CountedEntry | None
+
+
 class VersionEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A version of a model; `learned` is how many rows a learner has seen, None without one."""
 
@@ -97,6 +109,7 @@ class VersionEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
     archive: ArchiveEntry
     learned: _Count | None
     faults: FaultsEntry | None
+    segments: dict[str, SegmentsEntry]
 
 
 class ModelEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -282,22 +295,18 @@ def read(written: Mapping[str, bytes], cells: Mapping[str, type[np.integer[Any]]
         documents = [take(("reference", name, one), "document") for one in dict.fromkeys(model.references)]
         references[name] = _read_references(name, model, documents)
         for version, entry in model.versions.items():
-            concerns = (
-                ("traffic", entry.traffic),
-                ("drift", entry.drift),
-                ("accuracy", entry.accuracy),
-                ("moments", entry.moments),
-            )
-            for concern, counted in concerns:
+            for (concern, *at), counted in _counted(entry):
                 if counted is None:
                     continue
                 _check_panes(model, counted)
-                place = (concern, name, version)
+                place: Place = (concern, name, version, *at)
                 most = int(np.iinfo(cells[concern]).max)
                 vectors[place] = Vectors(
                     _unpack(take(place, LIFETIME), counted.width, _INT64),
                     {pane: _unpack(take(place, pane), counted.width, most) for pane in counted.panes},
                 )
+            for segments in entry.segments.values():
+                _check_segments(segments)
             place = ("archive", name, version)
             archive = entry.archive
             if len(set(archive.spans)) != len(archive.spans) or len(archive.spans) > len(left):
@@ -317,6 +326,14 @@ def read(written: Mapping[str, bytes], cells: Mapping[str, type[np.integer[Any]]
     if left:
         raise BadState(f"{len(left)} entries too many, {min(left)[:200]} is one")
     return Saved(fleet, vectors, evidence, blocks, references, labels)
+
+
+def _counted(entry: VersionEntry) -> Iterator[tuple[Place, CountedEntry | None]]:
+    """The trackers of a version, and of its segments by tag."""
+    yield from ((("traffic",), entry.traffic), (("drift",), entry.drift), (("accuracy",), entry.accuracy))
+    yield ("moments",), entry.moments
+    for name, one in entry.segments.items():
+        yield from ((("traffic", name), one.traffic), (("drift", name), one.drift), (("accuracy", name), one.accuracy))
 
 
 def unpack_rows(block: bytes) -> dict[FeatureKey, list[Plain]]:
@@ -374,6 +391,13 @@ def _read_evidence(raw: bytes, entry: FaultsEntry, model: ModelEntry) -> Evidenc
     if not evidence.alarmed.max(initial=OUTSIDE) <= entry.sealed <= model.end:
         raise BadState("evidence of faults knows of panes to come")
     return evidence
+
+
+def _check_segments(segments: SegmentsEntry) -> None:
+    """Raise BadState unless each value has one slot, and no more values came than are told apart."""
+    values = [value for value in segments.values if value is not None]
+    if len(set(values)) != len(values) or len(segments.volumes) > thresholds.SEGMENT_NAMES.count:
+        raise BadState("a segment is there twice, or there are too many")
 
 
 def _check_blocks(blocks: Sequence[bytes], rows: int) -> None:

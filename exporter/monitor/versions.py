@@ -2,9 +2,8 @@
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -13,96 +12,24 @@ from exporter.monitor.accuracy import AccuracyTracker
 from exporter.monitor.archive import Archive
 from exporter.monitor.blocks import Shelf
 from exporter.monitor.buffer import Buffer
+from exporter.monitor.coarse import coarse
+from exporter.monitor.counted import Counted
 from exporter.monitor.drift import DriftTracker
-from exporter.monitor.events import LABEL, Batch, Rows, Schema
+from exporter.monitor.events import LABEL, Batch, Names, Schema, tag
 from exporter.monitor.faults import FaultDetector
 from exporter.monitor.join import LabelJoin
 from exporter.monitor.labels import LabelsView
 from exporter.monitor.learner import Learner
 from exporter.monitor.multivariate import MomentsTracker
-from exporter.monitor.panes import OUTSIDE, PaneRing, Watermarks, Window
+from exporter.monitor.panes import Watermarks
 from exporter.monitor.plan import FeaturePlan
 from exporter.monitor.reference import Reference, schema_of
+from exporter.monitor.segments import Segments
 from exporter.monitor.settings import ModelSettings
 from exporter.monitor.settling import Work
-from exporter.monitor.state import (
-    LIFETIME,
-    CountedEntry,
-    Holder,
-    Learned,
-    ModelEntry,
-    Piece,
-    Place,
-    Saved,
-    Vectors,
-    VersionEntry,
-    pack,
-)
-from exporter.monitor.tracker import Tracker
+from exporter.monitor.state import Holder, Learned, ModelEntry, Place, Saved, VersionEntry
 from exporter.monitor.traffic import TrafficTracker
 from exporter.stats import Counts, Floats
-
-T = TypeVar("T", bound=Tracker)
-
-
-class Counted(Generic[T]):
-    """A tracker with its lifetime sums and its window."""
-
-    def __init__(self, tracker: T, window: Window) -> None:
-        self.tracker = tracker
-        self.lifetime: Counts = np.zeros(tracker.width, np.int64)
-        self.ring = PaneRing(window, tracker.width, tracker.cells)
-        self._changed = False
-
-    def add(self, rows: Rows, panes: Counts) -> None:
-        """Count rows whose group is an index into `panes`."""
-        sums = np.zeros((rows.groups, self.tracker.width), np.int64)
-        self.tracker.add(sums, rows)
-        self.lifetime += sums.sum(axis=0) if rows.groups > 1 else sums[0]
-        self._changed = True
-        for pane, counts in zip(panes.tolist(), sums, strict=True):
-            if pane != OUTSIDE:
-                self.ring.add(pane, counts)
-
-    def add_sums(self, by_pane: Mapping[int, Counts]) -> None:
-        """Add what was counted elsewhere, by pane."""
-        for pane, counts in by_pane.items():
-            self.lifetime += counts
-            self.ring.add(pane, counts)
-        self._changed = True
-
-    def merge(self, other: "Counted[T]") -> None:
-        """Add what another process counted."""
-        self.lifetime += other.lifetime
-        self._changed = True
-        self.ring.merge(other.ring)
-
-    # ---- state -----------------------------------------------------------------------------------------------------
-
-    def pieces(self) -> AbstractSet[Piece]:
-        """The lifetime counts and the panes."""
-        return {LIFETIME, *self.ring.panes}
-
-    def piece(self, piece: Piece) -> bytes:
-        """One of them."""
-        return pack(self.ring.counts(piece) if isinstance(piece, int) else self.lifetime)
-
-    def take_changed(self) -> AbstractSet[Piece]:
-        """Those that something was added to since the last call."""
-        changed, self._changed = self._changed, False
-        return self.ring.take_changed() | ({LIFETIME} if changed else set())
-
-    def entry(self) -> CountedEntry:
-        """Which pieces there are."""
-        return CountedEntry(self.tracker.width, tuple(sorted(self.ring.panes)))
-
-    def load(self, vectors: Vectors, end: int | None) -> None:
-        """Take over counts into empty ones; the panes only if the window, which ends at pane `end`, is the same."""
-        # Of error reasons, which are settings, there can be another number.
-        if len(vectors.lifetime) == self.tracker.width:
-            self.lifetime[:] = vectors.lifetime
-            if end is not None:
-                self.ring.load(end, vectors.panes)
 
 
 @dataclass(slots=True)
@@ -114,6 +41,7 @@ class VersionState:
     drift: Counted[DriftTracker] | None
     accuracy: Counted[AccuracyTracker] | None
     moments: Counted[MomentsTracker] | None
+    segments: dict[str, Segments]
     archive: Archive
     faults: FaultDetector | None
     reference: Reference | None
@@ -137,17 +65,26 @@ class VersionState:
 
     @property
     def counted(self) -> tuple[Counted[Any], ...]:
-        """Traffic, drift if there is a reference, accuracy if that knows what is predicted, and its moments if any."""
-        return tuple(one for one in (self.traffic, self.drift, self.accuracy, self.moments) if one is not None)
+        """Traffic, drift with a reference, accuracy and moments if that knows of them; and most of it by segment."""
+        parts = (counted for one in self.segments.values() for counted in one.counted)
+        own = (self.traffic, self.drift, self.accuracy, self.moments)
+        return tuple(one for one in (*own, *parts) if one is not None)
 
     def count(self, end: int) -> None:
         """Move the windows to pane `end` and count the rows that wait."""
         for counted in self.counted:
             counted.ring.advance(end)
         if self.buffer is not None:
+            for one in self.segments.values():
+                one.admit(self.buffer.codes(one.column))
             for rows, panes in self.buffer.take(end - self.traffic.ring.window.panes):
                 for counted in self.counted:
                     counted.add(rows, panes)
+
+    def weigh(self, end: int) -> None:
+        """Let segments that have outgrown others take their place; no row may wait."""
+        for one in self.segments.values():
+            one.weigh(end)
 
     def seal(self, end: int) -> None:
         """Let archive and detector have what is sealed while the window ends at pane `end`; no row may wait."""
@@ -169,6 +106,8 @@ class VersionState:
         self.last_seen = max(self.last_seen, other.last_seen)
         if other.last_prediction is not None:
             self.last_prediction = max(other.last_prediction, self.last_prediction or other.last_prediction)
+        for name, one in self.segments.items():
+            one.align(other.segments[name])
         for ours, theirs in zip(self.counted, other.counted, strict=True):
             ours.merge(theirs)
         self.archive.merge(other.archive)
@@ -190,6 +129,7 @@ class VersionState:
             archive=self.archive.entry(),
             learned=None if self.learner is None else self.learner.seen,
             faults=None if self.faults is None else self.faults.entry(),
+            segments={name: one.entry() for name, one in self.segments.items()},
         )
 
     def load(self, name: str, entry: VersionEntry, saved: Saved, end: int | None) -> None:
@@ -206,6 +146,11 @@ class VersionState:
             vectors = saved.vectors.get((concern, name, self.version))
             if counted is not None and vectors is not None and same:
                 counted.load(vectors, end)
+        for tag_name, segments in self.segments.items() if same else ():
+            if tag_name in entry.segments:
+                places = ((concern, (concern, name, self.version, tag_name)) for concern, _ in segments.holders())
+                known = {concern: saved.vectors[place] for concern, place in places if place in saved.vectors}
+                segments.load(entry.segments[tag_name], known, end)
         if same and end is not None and entry.reasons == self.traffic.tracker.reasons:
             self.archive.load(entry.archive, saved.vectors["archive", name, self.version])
         if same and end is not None and self.faults is not None and entry.faults is not None:
@@ -224,6 +169,7 @@ class ModelState:
         self.settings = settings
         self.join = None if settings.join is None else LabelJoin(settings.name, settings.join, settings.window, shelf)
         self.last_label: float | None = None
+        self._tags = {tag(one.tag): Names() for one in settings.segments}
         self.learns = settings.learn is not None and not references
         """Whether its references are learned: then they are part of the state."""
         self.use(references)
@@ -277,6 +223,7 @@ class ModelState:
             version=version,
             traffic=traffic,
             drift=drift,
+            segments={} if reference is None else self.segments(reference, version),
             archive=self.archive(traffic, drift),
             faults=self.faults(drift),
             accuracy=None if reference is None else self.accuracy(reference, version),
@@ -306,6 +253,12 @@ class ModelState:
             return None
         return Counted(MomentsTracker(reference.moments, self.schema, self.settings, version), self.settings.window)
 
+    def segments(self, reference: Reference, version: str) -> dict[str, Segments]:
+        """Empty counters by the values of each tag."""
+        by_tag = self.settings.segments
+        whole = coarse(reference) if by_tag else reference
+        return {one.tag: Segments(one, whole, self.schema, self.settings, version) for one in by_tag}
+
     def archive(self, traffic: Counted[TrafficTracker], drift: Counted[DriftTracker] | None) -> Archive:
         """An empty archive of these counters."""
         return Archive(self.settings.window, traffic.tracker.width + (0 if drift is None else len(drift.tracker.bins)))
@@ -316,7 +269,7 @@ class ModelState:
 
     def use(self, references: Sequence[Reference]) -> None:
         """Compare with these references from now on. Raises BadReference if they disagree; then nothing has changed."""
-        schema = schema_of(references) if references else Schema()
+        schema = schema_of(references).with_tags(self._tags) if references else Schema()
         labelled = LABEL in schema.numeric or LABEL in schema.categorical
         self.schema = replace(schema, joins=True) if self.join is not None and labelled else schema
         self.references = tuple(references)
@@ -393,6 +346,9 @@ class ModelState:
                 yield ("moments", name, version), state.moments
             if state.learner is not None:
                 yield ("learner", name, version), state.learner
+            for tag_name, segments in state.segments.items():
+                for concern, holder in segments.holders():
+                    yield (concern, name, version, tag_name), holder
 
     def merge_watermarks(self, other: "ModelState") -> None:
         """Learn how far another process is."""

@@ -15,11 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.catalog import metrics
-from exporter.monitor.events import LABEL, NO_ERROR, FeatureKey, Reject
+from exporter.monitor.coarse import with_slices
+from exporter.monitor.events import LABEL, NO_ERROR, FeatureKey, Reject, tag
 from exporter.monitor.fleet import Fleet
 from exporter.monitor.panes import Window
 from exporter.monitor.reference import BadReference, Reference, Resolution
-from exporter.monitor.settings import ModelSettings
+from exporter.monitor.settings import ModelSettings, Segmentation
 from exporter.monitor.snapshot import Snapshot
 from exporter.monitor.state import BLOCK_ROWS, BadState
 from tests.builders import (
@@ -44,11 +45,11 @@ FAULTY = f"{metrics.FAULTY.name}{{"
 WINDOW = Window(10.0, 6, "1m")
 Y = an_input("y")
 _columns = columns_of(300) | {Y: np.random.default_rng(1).normal(size=300)}
+_KNOWN = {key: _columns[key] for key in (X, Y, COLOUR, PREDICTION)} | {LABEL: _columns[PREDICTION]}
 _REFERENCES = {
     MODEL: [
-        a_reference(
-            {key: _columns[key] for key in (X, Y, COLOUR, PREDICTION)} | {LABEL: _columns[PREDICTION]},
-            resolution=Resolution(knots=12),
+        with_slices(
+            a_reference(_KNOWN, resolution=Resolution(knots=12)), _KNOWN, {"region": ["eu", "us", "us"] * 100}, 2
         ),
         a_reference({X: np.arange(100.0), COLOUR: ["red", "mauve"] * 50}, version="2"),
     ],
@@ -62,7 +63,8 @@ _MORE = [*_REFERENCES[MODEL], a_reference({X: np.arange(50.0), PREDICTION: ["0",
 def a_new_fleet(references: Sequence[Reference] = _REFERENCES[MODEL]) -> Fleet:
     """One model with these references, one with one of its own, and one that learns."""
     common: dict[str, Any] = {"window": WINDOW, "min_samples": 20, "alpha": 0.05, "psi_threshold": 0.01}
-    settings = [ModelSettings(model, version="1", **common) for model in _REFERENCES]
+    by_region: dict[str, Any] = {MODEL: {"segments": (Segmentation("region", 3),)}}
+    settings = [ModelSettings(model, version="1", **common, **by_region.get(model, {})) for model in _REFERENCES]
     learning = ModelSettings(LEARNING, learn=BLOCK_ROWS + 8, learn_categorical=frozenset({"n"}), **common)
     return Fleet([*settings, learning], _REFERENCES | {MODEL: references})
 
@@ -83,6 +85,7 @@ class Event:
     label: str | None
     latency_s: float
     error: int
+    region: str | None = None
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,13 @@ class Step:
 offsets = st.one_of(st.floats(-12, 5), st.floats(-12, 5), st.floats(-300, 60), st.sampled_from([-1.7e9, 1e9, -10, 10]))
 
 
-def events_of(models: Sequence[str], versions: Sequence[str]) -> st.SearchStrategy[Event]:
+REGIONS = ("eu", "us", "asia", None, "other")
+"""As many as have slots."""
+
+
+def events_of(
+    models: Sequence[str], versions: Sequence[str], regions: Sequence[str | None] = REGIONS
+) -> st.SearchStrategy[Event]:
     return st.builds(
         Event,
         model=st.sampled_from(models),
@@ -112,16 +121,19 @@ def events_of(models: Sequence[str], versions: Sequence[str]) -> st.SearchStrate
         label=st.sampled_from(["0", "1", "2", None]),
         latency_s=st.sampled_from([np.nan, 0.01, 3000.0, -1.0]),
         error=st.sampled_from([NO_ERROR, NO_ERROR, 0, 5]),
+        region=st.sampled_from(regions),
     )
 
 
-def steps_of(models: Sequence[str], versions: Sequence[str]) -> st.SearchStrategy[Step]:
+def steps_of(
+    models: Sequence[str], versions: Sequence[str], regions: Sequence[str | None] = REGIONS
+) -> st.SearchStrategy[Step]:
     return st.builds(
         Step,
         # Longer than a minute: partitions fall idle, and when all do, the window follows the clock.
         wait=st.one_of(st.floats(0, 15), st.sampled_from([0.0, 10.0, 61.0, 400.0])),
         partition=st.sampled_from(["a", "b", "c"]),
-        events=st.lists(events_of(models, versions), max_size=8).map(tuple),
+        events=st.lists(events_of(models, versions, regions), max_size=8).map(tuple),
         rejects=st.sampled_from([0, 0, 1]),
         repeat=st.sampled_from([1, 1, 1, 40]),
     )
@@ -136,6 +148,7 @@ streams = st.lists(
 lives = st.lists(
     st.one_of(
         steps_of([MODEL, OTHER, LEARNING, LEARNING, STRANGER], ["1", "1", "2", "3"]),
+        steps_of([MODEL], ["1", "2"], "abcdefg"),
         steps_of([MODEL, STRANGER], [*"123456789", "ten, 10"]),
         st.sampled_from([_MORE, _REFERENCES[MODEL], _MORE[1:]]),
     ),
@@ -159,6 +172,7 @@ def a_long_life(seed: int, moves: int = 150) -> list[Step | Sequence[Reference]]
             label=rng.choice([*"012", None]),
             latency_s=rng.choice([np.nan, 0.01, 3000.0]),
             error=rng.choice([NO_ERROR, 0]),
+            region=rng.choice([*"abcdef", "aaa" if rng.random() < 0.5 else "b", None]),
         )
 
     def move() -> Step | Sequence[Reference]:
@@ -182,6 +196,7 @@ def take(fleet: Fleet, step: Step, now: float) -> None:
             COLOUR: [event.colour for event in events],
             PREDICTION: [event.prediction for event in events],
             LABEL: [event.label for event in events],
+            tag("region"): [event.region for event in events],
         }
         batches.append(
             a_batch(
@@ -227,12 +242,12 @@ def run(fleet: Fleet, stream: Sequence[Step], now: float = NOW) -> float:
 def account(snapshot: Snapshot) -> dict[Any, Any]:
     """Every counter of a snapshot, bit by bit."""
     counts: dict[Any, Any] = {}
-    for view in snapshot.models:
+    for view in (one for whole in snapshot.models for one in (whole, *whole.segments)):
         parts = (
             *(view.drift_lifetime, view.drift_window, view.accuracy_lifetime, view.accuracy_window),
             *(view.moments_lifetime, view.moments_window),
         )
-        counts[view.settings.name, view.version] = (
+        counts[view.settings.name, view.version, view.segment and (view.segment.tag, view.segment.value)] = (
             view.traffic_lifetime.tolist(),
             view.traffic_window.tolist(),
             [None if part is None else part.tolist() for part in parts],
@@ -422,7 +437,8 @@ def assert_restarts_are_not_noticed(moves: list[Any], moments: set[int]):
     assert [ours.learning for ours in ends[0].models] == [theirs.learning for theirs in ends[1].models]
     for model in (MODEL, LEARNING):
         assert mortal.fleet.references(model) == lasting.fleet.references(model)
-        assert mortal.fleet.schema(model) == lasting.fleet.schema(model)
+        ours, theirs = (life.fleet.schema(model) for life in (mortal, lasting))
+        assert (ours.numeric, ours.categorical) == (theirs.numeric, theirs.categorical)
 
 
 def damage(entries: dict[str, bytes], dice: Any) -> dict[str, bytes]:
