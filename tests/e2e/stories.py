@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from exporter.monitor.coarse import with_slices
 from exporter.monitor.events import LABEL
 from exporter.monitor.reference import Reference
 from tests.builders import PREDICTION, SCORE, a_reference, an_input
@@ -27,8 +28,12 @@ def reference(
     colour: str = "colour",
     classes: Sequence[str] = _CLASSES,
     right: float | None = None,
+    regions: Sequence[str] = (),
 ) -> Reference:
-    """Numbers, one category, a class and a score; and labels, where this share of the predictions was `right`."""
+    """Numbers, one category, a class and a score; and labels, where this share of the predictions was `right`.
+
+    Of regions it knows an equal slice each.
+    """
     rng = np.random.default_rng(1)
     rows = 2000
     columns: dict[Any, Any] = {an_input(name): rng.normal(size=rows) for name in inputs}
@@ -37,7 +42,9 @@ def reference(
     columns[SCORE] = rng.random(rows)
     if right is not None:
         columns[LABEL] = [_label(one, classes, right, rng) for one in columns[PREDICTION]]
-    return a_reference(columns, model=model, version=version, created=time.time() - 86_400)
+    built = a_reference(columns, model=model, version=version, created=time.time() - 86_400)
+    slices = {"region": [*regions] * (rows // len(regions))} if regions else {}
+    return with_slices(built, columns, slices, len(regions))
 
 
 def predictions(
@@ -49,6 +56,7 @@ def predictions(
     drifted: Sequence[str] = (),
     classes: Sequence[str] = _CLASSES,
     right: float | None = None,
+    region: str | None = None,
     seed: int = 0,
 ) -> Iterator[dict[str, Any]]:
     """Events as a server would report them; the drifted inputs are one standard deviation off.
@@ -70,6 +78,8 @@ def predictions(
             "latency_seconds": float(rng.lognormal(-4, 0.5)),
             "error": "timeout" if number % 100 == 99 else None,
         }
+        if region is not None:
+            event["tags"] = {"region": region}
         if right is not None:
             event["label"] = _label(event["prediction"], classes, right, rng)
         yield event

@@ -72,6 +72,26 @@ def test_the_demo_drifts_before_ones_eyes(tmp_path, browser: Browser):
         assert_clean(tab, exporter)
 
 
+def test_one_slice_that_drifts_is_named_though_the_whole_is_well(tmp_path: Path, browser: Browser):
+    config = stories.MODEL_CONFIG | {"segments": ["region"]}
+    reference = stories.reference(regions=("eu", "us"), right=0.9)
+    with run(tmp_path, [config], [reference]) as exporter, browser.tab() as tab:
+        exporter.post(stories.predictions(2000, region="eu", right=0.9))
+        exporter.post(stories.predictions(220, region="us", drifted=[stories.DRIFTING], right=0.9, seed=1))
+        exporter.post(stories.predictions(30, region="atlantis", seed=2))
+        tab.open(exporter.url)
+        tab.until("document.querySelectorAll('[data-segment]').length === 4")
+        tiles = "[...document.querySelectorAll('[data-segment]')]"
+        assert tab.evaluate(f"{tiles}.map((tile) => tile.dataset.segment)") == ["us", "eu", "atlantis", "other"]
+        assert tab.evaluate(f"{tiles}.map((tile) => tile.dataset.state)")[:2] == ["drifting", "ok"]
+        assert stories.DRIFTING in tab.evaluate(f"{tiles}[0].textContent")
+        assert "Accuracy 0.9" in tab.evaluate(f"{tiles}[1].textContent")
+        assert "region us" in tab.evaluate("document.querySelector('#notes').textContent")
+        assert tab.evaluate(ANY_DRIFTED) == 0, "a tenth of the traffic hardly shows in all of it"
+        pictures(tab, tmp_path)
+        assert_clean(tab, exporter)
+
+
 def test_it_updates_without_reloading(watched: Running, tab: Tab, tmp_path: Path):
     tab.open(watched.url)
     tab.until(ANY_DRIFTED)
