@@ -2,8 +2,8 @@
 
 A column is sorted (SIMD) and the knots are looked up in it, not each value among the knots: 2K searches whatever the
 number of rows, 10 ns a value where the other way takes 55. Rows of several panes are counted in the same pass: the
-sorted column says which slot each row falls into, and one bincount counts slots by group. Only where groups have to be
-told apart anyway and knots are few is each value looked up among them: 8 ns, where to sort and to remember takes 45.
+sorted column says which slot each row falls into, and one bincount counts slots by group. Where knots are few, as at
+the edges of bins, each value is compared with all of them instead: 7 ns, branch-free, where to sort takes 26.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,7 +25,7 @@ from exporter.monitor.settings import ModelSettings
 from exporter.stats import Counts, Floats, distances, significance, sizes
 
 _FEW_KNOTS = 32
-"""Among so many a value is found sooner than its column is sorted."""
+"""With so many a value is compared sooner than its column is sorted."""
 
 
 class DriftTracker:
@@ -263,14 +263,19 @@ def slots(plan: FeaturePlan, values: NDArray[Any]) -> Counts:
 
 
 def _slots(values: Floats, search: Floats) -> Counts:
-    place = np.searchsorted(search, values)  # NaN behind the last, and equal to nothing
+    """The slot of each value among few knots; comparing with each of them in turn leaves nothing to guess."""
+    below, greater = np.zeros(len(values), np.int8), np.empty(len(values), np.bool_)
+    for knot in search.tolist():
+        below += np.greater(values, knot, out=greater).view(np.int8)
+    place = below.astype(np.int64)
+    place[np.isnan(values)] = len(search)
     found: Counts = 2 * place - 1 + (np.append(search, np.nan)[place] == values)
     return found
 
 
 def _count_numbers(target: Counts, values: Floats, search: Floats, group: Counts | None) -> None:
     """Add one to the slot of each value: where each knot lies in the sorted column, then differences."""
-    if group is not None and len(search) <= _FEW_KNOTS:
+    if len(search) <= _FEW_KNOTS:
         _count(target, _slots(values, search), group)
         return
     order = None if group is None else np.argsort(values)
