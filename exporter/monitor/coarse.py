@@ -33,7 +33,7 @@ from exporter.monitor.events import (
 )
 from exporter.monitor.outcomes import Outcomes
 from exporter.monitor.plan import FeaturePlan
-from exporter.monitor.reference import Feature, Numeric, Reference, psi_bins, schema_of, sealed
+from exporter.monitor.reference import Feature, Numeric, Reference, is_constant, psi_bins, schema_of, sealed
 from exporter.monitor.settings import ModelSettings
 from exporter.monitor.slices import SliceCounts
 from exporter.monitor.slots import Slots, Split
@@ -104,6 +104,8 @@ def with_slices(
 
 
 def _coarse(feature: Numeric) -> Numeric:
+    if is_constant(feature):
+        return feature
     bin_of_cell, cells, knots = psi_bins(feature), np.array(feature.cells), np.array(feature.knots)
     ends = np.flatnonzero(np.diff(bin_of_cell))
     # A bin that ends between two knots is open at the next one: its edge is the last number before that.

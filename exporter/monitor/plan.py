@@ -18,7 +18,7 @@ import numpy as np
 
 from exporter.catalog import thresholds
 from exporter.monitor.events import FeatureKey, Schema, codes_to
-from exporter.monitor.reference import Categorical, Feature, Numeric, key, psi_bins
+from exporter.monitor.reference import Categorical, Feature, Numeric, is_constant, key, psi_bins
 from exporter.monitor.settings import ModelSettings
 from exporter.stats import Counts, Floats
 from exporter.stats.bins import merge_small
@@ -73,8 +73,7 @@ def _plan_numeric(feature: Numeric, schema: Schema, settings: ModelSettings) -> 
     cell_bin = psi_bins(feature)
     counts = sum_by(cell_bin, np.array(feature.cells), len(feature.bins))
     least = _least(feature, settings)
-    constant = len(feature.knots) == 1 and len(feature.bins) == 3
-    if not constant:
+    if not is_constant(feature):
         merged = merge_small(counts, least)
         cell_bin = merged[cell_bin]
         counts = sum_by(cell_bin, np.array(feature.cells), int(merged.max()) + 1)

@@ -241,8 +241,7 @@ def decode(document: bytes) -> Reference:
     if reference.task is not None and not reference.task.sound:
         raise BadReference("task: classes, scores and counts do not fit together")
     _check_moments(reference)
-    # A knot an edge, with its cells, or a slot a category, and what is beside them.
-    slots = [2 * len(one.bins) + 2 if isinstance(one, Numeric) else len(one.counts) + 4 for one in reference.features]
+    slots = [_coarse_slots(one) for one in reference.features]
     outcomes = 0 if reference.task is None else len(reference.task.counts)
     if not slices.sound(reference.segments, len(slots), sum(slots), outcomes):
         raise BadReference("segments: their counts do not fit the features")
@@ -396,6 +395,18 @@ def _check_moments(reference: Reference) -> None:
     inputs = {one.name for one in reference.features if isinstance(one, Numeric) and one.kind == "input"}
     if known is not None and not (known.sound and inputs.issuperset(known.features)):
         raise BadReference("moments: features, counts and covariance do not fit together")
+
+
+def _coarse_slots(feature: Feature) -> int:
+    """Slots of a feature with a knot at each edge of a bin: its cells or categories, and what is beside them."""
+    if isinstance(feature, Categorical):
+        return len(feature.counts) + 4
+    return 6 if is_constant(feature) else 2 * len(feature.bins) + 2
+
+
+def is_constant(feature: Numeric) -> bool:
+    """Whether the reference has a single value, which has bins below and above it."""
+    return len(feature.knots) == 1 and len(feature.bins) == 3
 
 
 def psi_bins(feature: Numeric) -> Counts:

@@ -242,8 +242,9 @@ class TestCheckConfig:
             {},
             {"trained": "2026-11-01T00:00:00Z", "latency_objective": {"p99": "1s"}},
             {"references": ["labelled.json"]},
+            {"segments": [{"name": "region", "top": 2}]},
         ],
-        ids=["plain", "more settings", "with labels"],
+        ids=["plain", "more settings", "with labels", "with segments"],
     )
     @pytest.mark.usefixtures("labelled")
     def test_it_counts_the_series_that_a_running_exporter_exposes_once_every_score_has_data(
@@ -256,7 +257,8 @@ class TestCheckConfig:
         events = [
             {"model": "m", "features": {"x": x, "ties": ties, "same": 1, "colour": colour}, "prediction": y, "score": p}
             | ({"label": y} if "references" in more else {})
-            for _, x, ties, _, colour, y, p, *_ in rows(2000, seed=5)
+            | {"tags": {"region": ("eu", "us", "asia")[number % 3]}}
+            for number, x, ties, _, colour, y, p, *_ in rows(2000, seed=5)
         ]
         payloads = [json.dumps(event).encode() for event in events]
         fleet.observe(NativeCodec(fleet, "http").decode(Messages("http", payloads, NOW)), NOW)

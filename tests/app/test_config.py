@@ -7,7 +7,7 @@ from exporter.app import config
 from exporter.app.config import ConfigError, Listen, fields_of, model_settings, parse
 from exporter.app.schema import Config, FileConfig, HttpConfig, KafkaConfig, SaslConfig, TlsConfig
 from exporter.app.setup import access
-from exporter.monitor.settings import Budget, JoinSettings
+from exporter.monitor.settings import Budget, JoinSettings, Segmentation
 
 ENVIRONMENT = {"MODEL_VERSION": "7", "FOLDER": "/data", "POD_NAME": "exporter-1", "KAFKA_PASSWORD": "s3cret"}
 
@@ -27,6 +27,7 @@ models:
       {psi: 0.2, multivariate: 0.3, alpha: 0.01, drifted_features_ratio: 0.5,
        features: {car_value: {psi: 0.3}}, quality: {accuracy: 0.01}}
     labels: {maturity: 24h, max_pending: 1000, sample: 0.5, min_samples: 50}
+    segments: [region, {name: tier, top: 3}]
     latency_objective: {p99: 250ms, p99.9: 1s}
     error_reasons: [quota]
     trained: 2026-11-01T00:00:00+01:00
@@ -104,6 +105,8 @@ def test_everything_that_can_be_set():
     assert "quota" in car_loan.error_reasons.names
     assert car_loan.trained == 1793487600.0
     assert car_loan.max_age_s == 30 * 86400
+    assert car_loan.segments == (Segmentation("region", 10), Segmentation("tier", 3))
+    assert young.segments == ()
     assert car_loan.info == {"team": "risk", "project": "lending"}
     assert car_loan.budget == Budget()
     assert (young.alpha, young.budget) == (None, Budget(pages=0.5, per_s=7 * 86400))
@@ -219,7 +222,11 @@ BAD = {
     a_model(info={"taem": "risk"}): "models[0].info.taem: unknown; expected one of role, team, project",
     "listen: nowhere": "listen: host:port expected, found 'nowhere'",
     "listen: 'localhost:70000'": "listen: host:port expected, found 'localhost:70000'",
+    a_model(segments=[{"name": "tier", "top": 0}]): "models[0].segments[0].top: expected `int` >= 1",
+    a_model(segments=[""]): "models[0].segments[0]: expected `str` of length >= 1",
+    a_model(segments=[{"tag": "tier"}]): "models[0].segments[0].tag: unknown key",
     # what does not fit together
+    a_model(segments=["a", {"name": "a", "top": 3}]): "models[0].segments[1]: 'a' is configured twice",
     "models: [{name: m}, {name: m}]": "models[1].name: 'm' is configured twice",
     a_model(learn=1000, references=["r.json"]): "models[0].learn: the model has references; remove one of the two",
     "sources: [{type: http}, {type: http}]": "sources: one of type http at most",

@@ -18,12 +18,24 @@ from scipy import stats
 
 from exporter.app.build import Choice, build_reference, parse_scores
 from exporter.app.labels import read as read_labels
-from exporter.app.replay import Found, Replay, as_json, gaps_of, multivariate_of, parse_window, quality_of, scores_of
+from exporter.app.replay import (
+    Found,
+    Replay,
+    as_json,
+    gaps_of,
+    multivariate_of,
+    parse_window,
+    quality_of,
+    scores_of,
+    segment_of,
+    segmentations,
+)
 from exporter.ingest import tables
 from exporter.ingest.source import Unavailable
-from exporter.monitor.reference import Columns, Reference, Resolution
+from exporter.monitor.reference import BadReference, Columns, Reference, Resolution
 from exporter.monitor.settings import ModelSettings
 from tests.app.commands import DATA, HEADER, rows, write_csv
+from tests.e2e.lengthy import long
 
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"the public data sets are not at {DATA}")
 
@@ -32,13 +44,18 @@ KEEP_ALL = 200_000
 
 
 def build(
-    path: Path, columns: Columns, exclude: Sequence[str] = (), knots: int = 259, score_bins: int = 20
+    path: Path,
+    columns: Columns,
+    exclude: Sequence[str] = (),
+    knots: int = 259,
+    score_bins: int = 20,
+    tags: tuple[str, ...] = (),
 ) -> Reference:
-    choice = Choice(columns, frozenset(exclude))
+    choice = Choice(columns, frozenset(exclude), tags=tags)
     return build_reference(path, "m", "1", choice, Resolution(knots, score_bins=score_bins), lambda _: None)
 
 
-def replay(path: Path, reference: Reference, window: str, labels: Path | None = None, **settings: float) -> list[Found]:
+def replay(path: Path, reference: Reference, window: str, labels: Path | None = None, **settings: Any) -> list[Found]:
     asked = ModelSettings("m", version="1", **settings)
     joined = None if labels is None else read_labels(labels, reference.columns)
     return list(Replay(reference, asked, parse_window(window), reference.columns, joined).run(path))
@@ -271,6 +288,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             one = dict(zip(HEADER, row, strict=True))
             features = {name: one[name] for name in ("x", "ties", "same", "colour")}
             event = {"timestamp": one["at"], "features": features, "prediction": one["y"], "score": one["p"]}
+            event["tags"] = {"colour": one["colour"]}
             file.write(json.dumps(event) + "\n")
     return folder
 
@@ -370,6 +388,76 @@ class TestGenerated:
         found = list(playing.run(broken))
         assert playing.rejected == {"malformed_row": 1, "invalid_timestamp": 1}
         assert sum(window.view.traffic_readout.predictions for window in found) == 3999
+
+
+class TestSegments:
+    def test_rows_of_a_segment_are_scored_like_those_of_the_whole(self, folder: Path):
+        known = build(folder / "reference.csv", COLUMNS, exclude=["year"], tags=("colour",))
+        found = replay(folder / "served.csv", known, "2000", segments=segmentations(known, ()), min_samples=100)
+
+        first, last = as_json(known, found, Counter())["windows"]
+
+        rows = {(one["segment"], one["feature"]): one for one in last["features"]}
+        assert {segment for segment, _ in rows} == {
+            None,
+            *(f"colour={name}" for name in ("red", "green", "blue", "other")),
+        }
+        assert rows["colour=blue", "x"].keys() == rows[None, "x"].keys()
+        assert (rows["colour=blue", "x"]["drifted"], rows["colour=blue", "ties"]["drifted"]) == (True, False)
+        assert (
+            rows[None, "x"]["n"] == 2000 == sum(rows[f"colour={name}", "x"]["n"] for name in ("red", "green", "blue"))
+        )
+        assert not [one for one in first["features"] if one["drifted"]]
+        assert [one["samples"] for one in first["segments"] if one["segment"] == "colour=other"] == [0]
+        assert [window.alarming for window in found] == [False, True]
+
+    def test_events_carry_tags_where_rows_have_columns(self, folder: Path):
+        known = build(folder / "reference.csv", COLUMNS, exclude=["year"], tags=("colour",))
+        asked = {"segments": segmentations(known, ()), "min_samples": 100}
+        of_rows, of_events = (replay(folder / name, known, "1000", **asked) for name in ("served.csv", "served.jsonl"))
+
+        left, right = (msgspec.json.encode(as_json(known, found, Counter())) for found in (of_rows, of_events))
+
+        assert left == right
+
+    def test_native_events_make_the_reference_that_their_table_makes(self, folder: Path):
+        of_rows = build(folder / "served.csv", COLUMNS, exclude=["year", "id"], tags=("colour",))
+        of_events = build(folder / "served.jsonl", Columns(), tags=("colour",))
+
+        assert {one.name for one in of_events.features} == {one.name for one in of_rows.features}, "tags are no feature"
+        assert [(one.value, one.rows) for one in of_events.segments] == [
+            (one.value, one.rows) for one in of_rows.segments
+        ]
+
+    def test_what_is_asked_for_goes_before_what_the_reference_knows(self, folder: Path):
+        known = build(folder / "reference.csv", COLUMNS, exclude=["year"], tags=("colour",))
+
+        assert [one.tag for one in segmentations(known, ())] == ["colour"]
+        assert [one.tag for one in segmentations(known, ("ties", "ties"))] == ["ties"]
+        with pytest.raises(BadReference, match="--segment: no column shade"):
+            build(folder / "reference.csv", COLUMNS, exclude=["year"], tags=("shade",))
+
+    @long
+    @needs_data
+    def test_the_worst_slice_of_the_employment_data(self):
+        """Accuracy of 2018 by race: the slice `6` is worse than the whole by 2.5 points, as it was in the reference."""
+        columns = Columns(prediction="prediction", scores={"score": "predicted_probability"}, label="employed", id="id")
+        known = build(DATA / "employment_reference.parquet", columns, exclude=["year"], tags=("RAC1P",))
+        found = replay(
+            DATA / "employment_analysis.parquet",
+            known,
+            "column:year",
+            DATA / "employment_labels.parquet",
+            segments=segmentations(known, ()),
+        )
+
+        last = found[-1]
+
+        accuracy = {segment_of(one): quality_of(one)["accuracy"] for one in last.view.segments if quality_of(one)}
+        worst = min(accuracy, key=lambda name: accuracy[name]["value"])
+        assert (worst, round(accuracy[worst]["value"], 4), accuracy[worst]["n"]) == ("RAC1P=6", 0.8029, 4697)
+        assert accuracy[worst]["upper"] < quality_of(last.view)["accuracy"]["lower"]
+        assert not accuracy[worst]["degraded"], "it always was"
 
 
 class TestWindowSpec:

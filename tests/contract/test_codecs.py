@@ -13,6 +13,7 @@ from exporter.ingest.tables import TableCodec
 from exporter.monitor.events import DROP_REASONS, REJECT_REASONS, Decoded
 from exporter.monitor.fleet import Fleet
 from exporter.monitor.reference import Columns
+from exporter.monitor.settings import Segmentation
 from tests.builders import MODEL, NOW, a_fleet, a_reference, an_input
 from tests.ingest import events
 from tests.monitor.joining import a_joining_fleet
@@ -20,6 +21,7 @@ from tests.monitor.joining import a_joining_fleet
 FLEETS = {
     "with a reference": a_fleet(a_reference()),
     "joining": a_joining_fleet(),
+    "with segments": a_fleet(a_reference(), segments=(Segmentation("region"), Segmentation("tier", 1))),
     "learning": a_fleet(learn=100),
     "bare": a_fleet(),
 }

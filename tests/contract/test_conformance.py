@@ -19,7 +19,7 @@ from exporter.ingest.source import Messages
 from exporter.monitor.events import DROP_REASONS, LABEL, LATE_REASONS, REJECT_REASONS, TROUBLE_REASONS, FeatureKey
 from exporter.monitor.fleet import Fleet
 from exporter.monitor.health import SourceHealth, StateHealth
-from exporter.monitor.settings import JoinSettings, ModelSettings
+from exporter.monitor.settings import JoinSettings, ModelSettings, Segmentation
 from exporter.monitor.snapshot import Snapshot
 from tests.builders import NOW, PREDICTION, SCORE, a_reference
 
@@ -41,6 +41,7 @@ def an_event(number: int, **fields: Any) -> dict[str, Any]:
         "score": number / 500,
         "label": "01"[number % 3 == 1],
         "latency_seconds": number / 1000,
+        "tags": {WORSE: "abc"[number % 3 % 2]},
     } | fields
 
 
@@ -68,6 +69,7 @@ def run() -> tuple[Snapshot, Rendered]:
         trained=NOW - 1e6,
         max_age_s=1e7,
         latency_objective_s={"0.99": 0.25},
+        segments=(Segmentation(WORSE),),
         info={label.name: WORSE for label in INFO_LABELS},
         join=JoinSettings(3600.0),
     )

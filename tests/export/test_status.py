@@ -9,17 +9,19 @@ import pytest
 
 from exporter.app.rendering import Renderer
 from exporter.monitor.accuracy import QUALITIES
-from exporter.monitor.events import LABEL, FeatureKey, Reject
+from exporter.monitor.coarse import with_slices
+from exporter.monitor.events import LABEL, FeatureKey, Reject, tag
 from exporter.monitor.fleet import Fleet
 from exporter.monitor.health import SourceHealth
 from exporter.monitor.history import POINTS
 from exporter.monitor.reference import Column
-from exporter.monitor.settings import ModelSettings
+from exporter.monitor.settings import ModelSettings, Segmentation
 from tests.builders import (
     MODEL,
     NOW,
     PREDICTION,
     SCORE,
+    X,
     a_batch,
     a_fleet,
     a_reference,
@@ -35,7 +37,9 @@ KEYS = {
     "source": "source health events rejected late dropped troubles redelivered watermark examples",
     "example": "time reason detail",
     "model": "model version configured state reference trained max_age_s learning window traffic history quality "
-    "labels multivariate features_drifted features_evaluated features",
+    "labels multivariate segments features_drifted features_evaluated features",
+    "segment": "segment_name segment state borrowed_reference samples predictions error_ratio reference_rows "
+    "features_evaluated drifted worst quality",
     "reference": "id created rows version",
     "window": "label seconds start end samples",
     "traffic": "predictions errors rate_per_s error_ratio latency_s latency_objective_s last_prediction",
@@ -235,6 +239,31 @@ def test_quality_without_a_baseline_is_told_but_not_judged():
     assert (found["state"], found["metrics"]["accuracy"]["value"]) == ("ok", 0)
     for one in found["metrics"].values():
         assert (one["baseline"], one["tolerance"], one["degraded"]) == (None, None, False)
+
+
+def test_of_a_slice_the_worst_feature_is_shown_and_what_is_drifted():
+    columns = answers(600, wrong=60) | {X: np.random.default_rng(0).normal(size=600)}
+    known = with_slices(a_reference(columns), columns, {"region": ["eu", "us"] * 300}, 2)
+    fleet = a_fleet(known, min_samples=100, segments=(Segmentation("region"),))
+    shifted = columns | {X: np.asarray(columns[X]) + 3.0 * (np.arange(600) % 2), tag("region"): ["eu", "us"] * 300}
+    observe(fleet, shifted)
+
+    (model,) = rendered(fleet)["models"]
+
+    eu, us, other = model["segments"]
+    for one in (eu, us, other):
+        has(one, "segment")
+    assert [one["segment"] for one in (eu, us, other)] == ["eu", "us", "other"]
+    assert (us["state"], us["drifted"], us["worst"]["feature"]) == ("drifting", ["x"], "x")
+    assert (us["samples"], us["predictions"], us["reference_rows"], us["borrowed_reference"]) == (300, 300, 300, False)
+    assert us["quality"]["metrics"]["accuracy"]["n"] == 300
+    assert (eu["state"], eu["drifted"]) == ("ok", [])
+    assert (other["state"], other["samples"], other["worst"], other["borrowed_reference"]) == (
+        "insufficient_data",
+        0,
+        None,
+        True,
+    )
 
 
 def test_models_without_a_reference_say_why():

@@ -59,6 +59,9 @@ features = objects(
 )
 
 
+tags = objects(region=either(ABSENT, "eu", "us", "x" * 65, "other", categories), tier=either(ABSENT, 1))
+
+
 def common() -> dict[str, st.SearchStrategy[Any]]:
     return {
         "model": names,
@@ -67,7 +70,7 @@ def common() -> dict[str, st.SearchStrategy[Any]]:
         "latency_seconds": latencies,
         "error": errors,
         "id": either(ABSENT, "req-1", 5),
-        "tags": either(ABSENT, {"region": "eu"}, None, []),
+        "tags": either(ABSENT, tags, None, []),
         "prediction": either(ABSENT, "0", 1, None, numbers, not_numbers),
         "score": either(ABSENT, numbers, not_numbers),
         "scores": either(ABSENT, {"yes": 0.3, "no": "x"}, None, []),

@@ -22,10 +22,11 @@ from exporter.monitor.events import (
     ErrorReasons,
     FeatureKey,
     Reject,
+    tag,
 )
 from exporter.monitor.fleet import Fleet
 from exporter.monitor.reference import Reference
-from exporter.monitor.settings import JoinSettings, ModelSettings
+from exporter.monitor.settings import JoinSettings, ModelSettings, Segmentation
 from tests.builders import COLOUR, COLOURS, MODEL, NOW, PREDICTION, SCORE, X, a_fleet, a_reference, an_input
 from tests.ingest import events
 
@@ -55,8 +56,8 @@ def labelled(model: str) -> Reference:
 
 def fleet_of(*models: str, joins: bool = False) -> Fleet:
     join = JoinSettings(3600.0) if joins else None
-    reasons = ErrorReasons(["quota"])
-    settings = [ModelSettings(model, version="1", error_reasons=reasons, join=join) for model in models]
+    more: dict[str, Any] = {"error_reasons": ErrorReasons(["quota"]), "segments": (Segmentation("region"),)}
+    settings = [ModelSettings(model, version="1", join=join, **more) for model in models]
     return Fleet(settings, {model: [labelled(model) if joins else reference(model)] for model in models})
 
 
@@ -339,6 +340,58 @@ def test_nan_is_null_wherever_it_stands_but_not_within_a_text(route: type[Native
 
     assert b"NaN" in written
     assert one == other
+
+
+@pytest.mark.parametrize("route", [NativeCodec, Forced])
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        ({"region": "eu"}, "eu"),
+        ({"region": 7}, "7"),
+        ({"region": 7.0}, "7"),
+        ({"region": True}, "true"),
+        ({"region": "x" * 64}, "x" * 64),
+        ({"region": "x" * 65}, UNSEEN),
+        ({"region": ""}, UNSEEN),
+        ({"region": "other"}, UNSEEN),
+        ({"region": "\ud800"}, UNSEEN),
+        ({"region": None}, MISSING),
+        ({"region": ["eu"]}, WRONG_TYPE),
+        ({"tier": "eu"}, MISSING),
+        ({}, MISSING),
+        (None, MISSING),
+        ("eu", MISSING),
+    ],
+)
+def test_a_tag_is_a_short_text_or_number_and_spoils_nothing(route: type[NativeCodec], tags: Any, expected: str | int):
+    fleet = fleet_of(MODEL)
+
+    code = only(route(fleet, "test").decode(messages(an_event(features={"x": 1.0}, tags=tags))), tag("region"))
+
+    texts = fleet.schema(MODEL).vocabularies[-1].texts  # type: ignore[attr-defined]
+    assert (texts[code] if code >= 0 else code) == expected
+    assert len(texts) == (code >= 0)
+
+
+def test_a_tag_that_is_an_id_stops_being_learnt():
+    fleet = fleet_of(MODEL)
+    payloads = [an_event(features={"x": 1.0}, tags={"region": f"user {i}"}) for i in range(1500)]
+
+    decoded = decode(*payloads, fleet=fleet)
+
+    codes = decoded.batches[0].codes[:, -1]
+    assert len(fleet.schema(MODEL).vocabularies[-1]) < 1010
+    assert (codes[:1000] >= 0).all()
+    assert (codes[1000:] == UNSEEN).all()
+
+
+def test_tags_are_found_where_fields_say():
+    fleet = fleet_of(MODEL)
+    event = an_event(features={"x": 1.0}, context={"labels": {"region": "eu"}})
+
+    decoded = decode(event, fleet=fleet, fields=remap({"tags": "context.labels"}))
+
+    assert only(decoded, tag("region")) == fleet.schema(MODEL).vocabularies[-1]["eu"]
 
 
 @pytest.mark.parametrize(("value", "expected"), [("mauve", UNSEEN), ([], WRONG_TYPE), ({}, WRONG_TYPE)])

@@ -23,6 +23,7 @@ from exporter.ingest.tables import MISSING_TEXTS, TableCodec
 from exporter.monitor.events import MISSING, NON_FINITE_NUMBER, UNSEEN, WRONG_TYPE_NUMBER, Decoded, FeatureKey
 from exporter.monitor.fleet import Fleet
 from exporter.monitor.reference import Columns, Reference
+from exporter.monitor.settings import Segmentation
 from tests.builders import MODEL, NOW, PREDICTION, SCORE, X, a_fleet, a_reference
 
 GRADE = FeatureKey("input", "grade")
@@ -47,7 +48,7 @@ def a_graded_reference() -> Reference:
 @cache
 def fleet() -> Fleet:
     """Only its schema is used, so that all tests can share it."""
-    return a_fleet(a_graded_reference())
+    return a_fleet(a_graded_reference(), segments=(Segmentation("grade"),))
 
 
 def decode(table: Table, columns: Columns = MAPPING) -> Decoded:
@@ -296,6 +297,7 @@ def test_rows_of_csv_and_native_events_become_equal_columns(rows: list[Mapping[s
             "features": {name: row[name] for name in ("x", "grade", "flag")},
             "prediction": row["y"],
             "score": row["p"],
+            "tags": {"grade": row["grade"]},
         }
         for row in rows
     ]
