@@ -345,10 +345,10 @@ SEGMENT_QUALITY = Metric(
     "ml_segment_quality", "gauge", "Quality of the segment's predictions; absent with too few labels.", _SEGMENT_QUALITY
 )
 SEGMENT_QUALITY_LOWER = Metric(
-    "ml_segment_quality_lower", "gauge", "Lower bound of its 95 % interval.", _SEGMENT_QUALITY
+    "ml_segment_quality_lower", "gauge", "Lower bound of the 95 % interval of ml_segment_quality.", _SEGMENT_QUALITY
 )
 SEGMENT_QUALITY_UPPER = Metric(
-    "ml_segment_quality_upper", "gauge", "Upper bound of its 95 % interval.", _SEGMENT_QUALITY
+    "ml_segment_quality_upper", "gauge", "Upper bound of the 95 % interval of ml_segment_quality.", _SEGMENT_QUALITY
 )
 SEGMENT_QUALITY_BASELINE = Metric(
     "ml_segment_quality_baseline",

@@ -28,12 +28,13 @@ from exporter.monitor.reference import Reference
 from exporter.monitor.rows import unlabelled
 from exporter.monitor.settings import ModelSettings
 from exporter.monitor.settling import Work
+from exporter.monitor.slots import Split
 from exporter.monitor.snapshot import ModelView, Snapshot
 from exporter.monitor.state import FleetEntry, Holder, Ledger, Place, all_entries, read
 from exporter.monitor.traffic import TrafficTracker
 from exporter.monitor.versions import ModelState
 
-TRACKERS = (TrafficTracker, DriftTracker, AccuracyTracker, MomentsTracker)
+TRACKERS = (TrafficTracker, DriftTracker, AccuracyTracker, MomentsTracker, Split)
 """Every tracker; the contract suite holds each to the laws of a sum."""
 
 _CELLS: dict[str, type[np.integer[Any]]] = {

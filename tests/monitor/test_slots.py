@@ -1,10 +1,14 @@
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
+import pytest
 
-from exporter.monitor.events import MISSING, UNSEEN, Names
+from exporter.monitor.events import MISSING, UNSEEN, Names, Rows
 from exporter.monitor.panes import OUTSIDE
-from exporter.monitor.slots import Slots
+from exporter.monitor.settings import ModelSettings
+from exporter.monitor.slots import Slots, Split
+from exporter.monitor.traffic import TrafficTracker
 
 
 def codes(names: Names, values: Sequence[str | None]) -> np.ndarray:
@@ -86,6 +90,43 @@ def test_a_dump_knows_values_by_name_whatever_their_codes():
 
     assert again.dump() == slots.dump() == (("b", "a"), {"a": 1, "b": 1, "c": 2}, 7)
     assert admitted(again, other, ["a", "b", "c"]) == ["a", "b", "other"]
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_each_slot_counts_what_the_tracker_counts_of_its_rows(groups: int):
+    rng = np.random.default_rng(0)
+    names = Names()
+    names.learn("abcd")
+    slots = Slots(names, 2, ["c", "a"])
+    rows = Rows(
+        numeric=np.empty((600, 0)),
+        codes=rng.integers(-3, 4, (600, 1)).astype(np.int32),
+        latency_s=rng.exponential(0.1, 600),
+        error=rng.integers(-1, 3, 600).astype(np.int16),
+        group=rng.integers(0, groups, 600) if groups > 1 else None,
+        groups=groups,
+    )
+    inner = TrafficTracker(ModelSettings("m"), "1")
+    split = Split(inner, slots, 0)
+    sums = np.zeros((groups, split.width), np.int64)
+
+    split.add(sums, rows)
+
+    for group in range(groups):
+        of_group = np.full(600, True) if rows.group is None else rows.group == group
+        for slot, code in ((0, 2), (1, 0), (2, None)):
+            chosen = of_group & (~np.isin(rows.codes[:, 0], [0, 2]) if code is None else rows.codes[:, 0] == code)
+            alone = replace(
+                rows,
+                codes=rows.codes[chosen],
+                latency_s=rows.latency_s[chosen],
+                error=rows.error[chosen],
+                group=None,
+                groups=1,
+            )
+            expected = np.zeros((1, inner.width), np.int64)
+            inner.add(expected, alone)
+            assert split.part(sums[group], slot).tolist() == expected[0].tolist()
 
 
 def test_another_process_follows_and_what_has_no_slot_here_is_other():
