@@ -241,9 +241,8 @@ def decode(document: bytes) -> Reference:
     if reference.task is not None and not reference.task.sound:
         raise BadReference("task: classes, scores and counts do not fit together")
     _check_moments(reference)
-    slots = [_coarse_slots(one) for one in reference.features]
     outcomes = 0 if reference.task is None else len(reference.task.counts)
-    if not slices.sound(reference.segments, len(slots), sum(slots), outcomes):
+    if not slices.sound(reference.segments, list(map(_coarse_slots, reference.features)), outcomes):
         raise BadReference("segments: their counts do not fit the features")
     return reference
 

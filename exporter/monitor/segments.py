@@ -42,24 +42,23 @@ class Segments:
     """The slices of one version of a model by one tag, against one reference."""
 
     def __init__(
-        self, by: Segmentation, whole: Reference, schema: Schema, settings: ModelSettings, version: str
+        self, by: Segmentation, whole: DriftTracker, schema: Schema, settings: ModelSettings, version: str
     ) -> None:
-        """`whole` is coarse, but for its segments: those that the reference knows, the largest first."""
+        """`whole` counts against the coarse reference, which knows some segments, the largest first."""
         self._by = by
-        self._whole = whole
+        self._whole = whole.reference
         self._schema = schema
         self._settings = settings
         self._version = version
-        self._known = {one.value: one for one in whole.segments if one.tag == by.tag}
+        self._known = {one.value: one for one in whole.reference.segments if one.tag == by.tag}
         self.column = schema.categorical.index(tag(by.tag))
         names = schema.vocabularies[self.column]
         assert isinstance(names, Names)  # noqa: S101 - the column of a tag
         slots = self._slots = Slots(names, by.top, self._known)
         window = settings.window
-        drift = DriftTracker(whole, schema, settings, version)
         self.traffic = Counted(Split(TrafficTracker(settings, version), slots, self.column), window)
-        self.drift = Counted(Split(drift, slots, self.column), window)
-        task = whole.task
+        self.drift = Counted(Split(whole, slots, self.column), window)
+        task = self._whole.task
         self.accuracy = (
             None
             if task is None

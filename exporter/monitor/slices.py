@@ -26,14 +26,14 @@ class SliceCounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     calibrations: tuple[tuple[Calibration, ...], ...]
 
 
-def sound(slices: Sequence[SliceCounts], features: int, width: int, outcomes: int) -> bool:
-    """Whether they fit a reference of so many features, coarse slots and sums of outcomes."""
+def sound(slices: Sequence[SliceCounts], slots: Sequence[int], outcomes: int) -> bool:
+    """Whether they fit a reference of features with so many coarse slots each, and so many sums of outcomes."""
     return len({(one.tag, one.value) for one in slices}) == len(slices) and all(
         one.rows > 0
-        and len(one.counts) == width
+        and len(one.counts) == sum(slots)
         and len(one.outcomes) in (0, outcomes)
         and min(one.counts + one.outcomes, default=0) >= 0
-        and len(one.calibrations) == features
+        and len(one.calibrations) == len(slots)
         and all(map(calibration.sound, one.calibrations))
         for one in slices
     )

@@ -255,9 +255,12 @@ class ModelState:
 
     def segments(self, reference: Reference, version: str) -> dict[str, Segments]:
         """Empty counters by the values of each tag."""
-        by_tag = self.settings.segments
-        whole = coarse(reference) if by_tag else reference
-        return {one.tag: Segments(one, whole, self.schema, self.settings, version) for one in by_tag}
+        if not self.settings.segments:
+            return {}
+        whole = self._wholes.get(reference.id)
+        if whole is None:
+            whole = self._wholes[reference.id] = DriftTracker(coarse(reference), self.schema, self.settings, version)
+        return {one.tag: Segments(one, whole, self.schema, self.settings, version) for one in self.settings.segments}
 
     def archive(self, traffic: Counted[TrafficTracker], drift: Counted[DriftTracker] | None) -> Archive:
         """An empty archive of these counters."""
@@ -275,6 +278,7 @@ class ModelState:
         self.references = tuple(references)
         self._learned = tuple(map(Learned, references)) if self.learns else ()
         self._plans: dict[str, tuple[FeaturePlan, ...]] = {}
+        self._wholes: dict[str, DriftTracker] = {}
 
     def labels_view(self) -> LabelsView:
         """What is known of labels now."""

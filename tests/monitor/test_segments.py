@@ -274,3 +274,18 @@ def test_the_number_of_series_announced_is_that_of_all_slots_with_enough_data():
 
     series = sum("model=" in text for text in exposed(snapshot))
     assert (view(snapshot).full_series, quiet) == (series, series)
+
+
+def test_healthy_slices_pass_their_critical_values_as_rarely_as_the_level_says():
+    """Own bins and sizes: a slice is noisier than the whole, and must not be called drifted more often for that."""
+    window = Window(1.0, 1, "1s")
+    fleet = a_fleet(KNOWS, **BY_REGION, alpha=0.05, psi_threshold=1e-9, window=window)
+    passed = dict.fromkeys(SHIFT, 0)
+    for number in range(100):
+        observe(fleet, rows(3000, seed=100 + number), time=NOW + number)
+        found = slices(fleet.tick(NOW + number))
+        for region in SHIFT:
+            passed[region] += len(drifted(found[region]))
+
+    tests = 100 * 4
+    assert all(0.02 < count / tests < 0.09 for count in passed.values()), passed
