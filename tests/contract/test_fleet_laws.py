@@ -49,7 +49,7 @@ _KNOWN = {key: _columns[key] for key in (X, Y, COLOUR, PREDICTION)} | {LABEL: _c
 _REFERENCES = {
     MODEL: [
         with_slices(
-            a_reference(_KNOWN, resolution=Resolution(knots=12)), _KNOWN, {"region": ["eu", "us", "us"] * 100}, 2
+            a_reference(_KNOWN, resolution=Resolution(knots=12)), _KNOWN, {"region": ["eu", "us", "us"] * 100}, 1
         ),
         a_reference({X: np.arange(100.0), COLOUR: ["red", "mauve"] * 50}, version="2"),
     ],
@@ -63,7 +63,7 @@ _MORE = [*_REFERENCES[MODEL], a_reference({X: np.arange(50.0), PREDICTION: ["0",
 def a_new_fleet(references: Sequence[Reference] = _REFERENCES[MODEL]) -> Fleet:
     """One model with these references, one with one of its own, and one that learns."""
     common: dict[str, Any] = {"window": WINDOW, "min_samples": 20, "alpha": 0.05, "psi_threshold": 0.01}
-    by_region: dict[str, Any] = {MODEL: {"segments": (Segmentation("region", 3),)}}
+    by_region: dict[str, Any] = {MODEL: {"segments": (Segmentation("region", 2),)}}
     settings = [ModelSettings(model, version="1", **common, **by_region.get(model, {})) for model in _REFERENCES]
     learning = ModelSettings(LEARNING, learn=BLOCK_ROWS + 8, learn_categorical=frozenset({"n"}), **common)
     return Fleet([*settings, learning], _REFERENCES | {MODEL: references})
@@ -103,7 +103,7 @@ class Step:
 offsets = st.one_of(st.floats(-12, 5), st.floats(-12, 5), st.floats(-300, 60), st.sampled_from([-1.7e9, 1e9, -10, 10]))
 
 
-REGIONS = ("eu", "us", "asia", None, "other")
+REGIONS = ("eu", "us", None, "other")
 """As many as have slots."""
 
 
