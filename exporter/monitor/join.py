@@ -24,7 +24,17 @@ from exporter.monitor.blocks import Block, Blocks, Shelf, Table
 from exporter.monitor.events import MISSING, NO_ERROR, Batch, FeatureKey, Ids, LabelBatch, Schema
 from exporter.monitor.labels import JoinView, Tally
 from exporter.monitor.panes import OUTSIDE, Watermarks, Window
-from exporter.monitor.rows import LABELS, MEMORY, Layout, answers, layout_of, score_field, unlabelled
+from exporter.monitor.rows import (
+    LABELS,
+    MEMORY,
+    Layout,
+    answers,
+    layout_of,
+    score_field,
+    tag_field,
+    tag_ids,
+    unlabelled,
+)
 from exporter.monitor.settings import JoinSettings
 from exporter.monitor.settling import (
     FRESH,
@@ -130,6 +140,8 @@ class LabelJoin:
         for place, name in enumerate(self._layouts[layout].scores):
             column = batch.schema.numeric.index(FeatureKey("score", name))
             table[score_field(place)] = batch.numeric[chosen][places, column]
+        for place, name in enumerate(self._layouts[layout].tags):
+            table[tag_field(place)] = tag_ids(batch, name, chosen)[places]
         self._append(PREDICTIONS, table, layout)
 
     def label(self, batch: LabelBatch) -> None:
@@ -199,7 +211,7 @@ class LabelJoin:
         None of it, and nothing, where trackers are not those of its beginning: it has to be done anew.
         """
         known = self._by_number(trackers)
-        if any(known.get(number) is not tracker for number, tracker in work.trackers.items()):
+        if any(known.get(number) != tracker for number, tracker in work.trackers.items()):
             return {}
         blocks, rules, result, layout = self._blocks, self._rules, work.result, self._layout(schema)
         blocks.drop(FRESH, 0, work.fresh)

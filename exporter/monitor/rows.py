@@ -12,7 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.monitor.blocks import Table
-from exporter.monitor.events import LABEL, MISSING, PREDICTION, UNSEEN, WRONG_TYPE, Batch, FeatureKey, Schema
+from exporter.monitor.events import (
+    LABEL,
+    MISSING,
+    PREDICTION,
+    UNSEEN,
+    WRONG_TYPE,
+    Batch,
+    FeatureKey,
+    Ids,
+    Names,
+    Schema,
+    ids_of,
+    tag,
+)
 from exporter.stats import Counts, Floats
 
 LABELS = np.dtype([("id", "<u8"), ("time", "<f8"), ("label", "<f8")])
@@ -27,23 +40,35 @@ def score_field(place: int) -> str:
     return f"score{place}"
 
 
+def tag_field(place: int) -> str:
+    """The field of the id (see events.ids_of) of a tag's value; 0 without one."""
+    return f"tag{place}"
+
+
+def tag_names(schema: Schema) -> tuple[str, ...]:
+    """The tags that a row of a prediction holds."""
+    return tuple(key.name for key in schema.categorical if key.kind == "tag")
+
+
 def score_names(schema: Schema) -> tuple[str, ...]:
     """The scores that a row of a prediction holds."""
     return tuple(key.name for key in schema.numeric if key.kind == "score")
 
 
 class Layout(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """What codes stand for, None where numbers are predicted; and the names of the scores."""
+    """What codes stand for, None where numbers are predicted; and the names of the scores and tags."""
 
     predictions: tuple[str, ...] | None
     labels: tuple[str, ...] | None
     scores: tuple[str, ...]
+    tags: tuple[str, ...] = ()
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """A prediction's row."""
         scores = [(score_field(place), "<f8") for place in range(len(self.scores))]
-        return np.dtype([("id", "<u8"), ("time", "<f8"), ("version", "<u2"), ("predicted", "<f8"), *scores])
+        tags = [(tag_field(place), "<u8") for place in range(len(self.tags))]
+        return np.dtype([("id", "<u8"), ("time", "<f8"), ("version", "<u2"), ("predicted", "<f8"), *scores, *tags])
 
     def moved(self, table: Table, other: "Layout") -> Table:
         """Predictions of this layout in the other."""
@@ -54,6 +79,8 @@ class Layout(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
         for place, name in enumerate(other.scores):
             known = name in self.scores
             moved[score_field(place)] = table[score_field(self.scores.index(name))] if known else np.nan
+        for place, name in enumerate(other.tags):
+            moved[tag_field(place)] = table[tag_field(self.tags.index(name))] if name in self.tags else 0
         return moved
 
     def moved_labels(self, table: Table, other: "Layout") -> Table:
@@ -69,6 +96,7 @@ def layout_of(schema: Schema) -> Layout:
         _texts(schema, _PREDICTION),
         _texts(schema, LABEL),
         score_names(schema),
+        tag_names(schema),
     )
 
 
@@ -111,3 +139,12 @@ def unlabelled(batch: Batch, rows: slice | Counts) -> NDArray[np.bool_]:
     else:
         missing = np.isnan(batch.numeric[rows, batch.schema.numeric.index(LABEL)])
     return missing
+
+
+def tag_ids(batch: Batch, name: str, rows: slice | Counts) -> Ids:
+    """The ids of a tag's values; 0 where there is none, or too many to have a name."""
+    column = batch.schema.categorical.index(tag(name))
+    names = batch.schema.vocabularies[column]
+    assert isinstance(names, Names)  # noqa: S101 - the column of a tag
+    codes, place = np.unique(batch.codes[rows, column], return_inverse=True)
+    return ids_of(names.texts[code] if code >= 0 else None for code in codes.tolist())[place]

@@ -17,8 +17,10 @@ from exporter.monitor.coarse import of_slice, rest
 from exporter.monitor.counted import Counted
 from exporter.monitor.drift import DriftTracker
 from exporter.monitor.events import OTHER, Codes, Names, Schema, tag
+from exporter.monitor.maturing import MaturingSlices
 from exporter.monitor.outcomes import Outcomes
 from exporter.monitor.reference import Reference
+from exporter.monitor.rows import tag_field, tag_names
 from exporter.monitor.settings import ModelSettings, Segmentation
 from exporter.monitor.slots import Slots, Split
 from exporter.monitor.snapshot import ModelView, Segment
@@ -70,6 +72,12 @@ class Segments:
     def counted(self) -> tuple[Counted[Any], ...]:
         """As of the version itself: traffic, drift, and accuracy if the reference knows what is predicted."""
         return tuple(one for one in (self.traffic, self.drift, self.accuracy) if one is not None)
+
+    def maturing(self) -> MaturingSlices:
+        """What settles predictions that waited for labels, by slot."""
+        assert self.accuracy is not None  # noqa: S101 - else nothing waits
+        field = tag_field(tag_names(self._schema).index(self._by.tag))
+        return MaturingSlices(field, tuple(self._slots.values), self.accuracy.tracker.tracker)
 
     def admit(self, codes: Codes) -> None:
         """Take note of the tags of rows that are about to be counted, in the order of their arrival."""

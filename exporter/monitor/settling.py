@@ -143,8 +143,13 @@ class Work:
         places: Counts,
         found: NDArray[np.bool_],
         in_time: NDArray[np.bool_] | None,
+        *,
+        earlier: bool = False,
     ) -> None:
-        """Take note of labels that were found to be of predictions of these times; settled ones have no `in_time`."""
+        """Take note of labels that were found to be of predictions of these times; settled ones have no `in_time`.
+
+        Labels that waited came `earlier` than all others of this look: of equal times the last that came counts.
+        """
         delay = labels["time"][places] - times
         theirs = (delay >= -self.rules.patience_s) & (delay <= 2 * self.rules.maturity_s)
         first = theirs & ~found[places]
@@ -158,7 +163,8 @@ class Work:
         buckets = self.rules.bucket(times[theirs])
         for bucket in np.unique(buckets).tolist():
             of_bucket = np.unique(places[theirs][buckets == bucket])  # in the order of arrival, for each id
-            self.result.routed.setdefault(bucket, []).append(labels[of_bucket])
+            routed = self.result.routed.setdefault(bucket, [])
+            routed.insert(0 if earlier else len(routed), labels[of_bucket])
 
     def _look_up_waiting(self, new: Table) -> None:
         """Look waiting labels up in predictions that came since the last time."""
@@ -168,7 +174,7 @@ class Work:
             labels = self._labels(WAITING, blocks)
             rows, places = _pairs(labels["id"], ids)
             found, in_time = np.zeros((2, len(labels)), np.bool_)
-            self._route(new["time"][places], labels, rows, found, in_time)
+            self._route(new["time"][places], labels, rows, found, in_time, earlier=True)
             self.result.late += int(np.sum(found & ~in_time))
             if found.any():
                 self.result.left[bucket] = [labels[~found]]

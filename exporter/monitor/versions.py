@@ -20,6 +20,7 @@ from exporter.monitor.faults import FaultDetector
 from exporter.monitor.join import LabelJoin
 from exporter.monitor.labels import LabelsView
 from exporter.monitor.learner import Learner
+from exporter.monitor.maturing import Maturing
 from exporter.monitor.multivariate import MomentsTracker
 from exporter.monitor.panes import Watermarks
 from exporter.monitor.plan import FeaturePlan
@@ -80,6 +81,20 @@ class VersionState:
             for rows, panes in self.buffer.take(end - self.traffic.ring.window.panes):
                 for counted in self.counted:
                     counted.add(rows, panes)
+
+    def maturing(self) -> Maturing | None:
+        """What settles predictions that waited for labels; None if it is not known what is predicted."""
+        if self.accuracy is None:
+            return None
+        return Maturing(self.accuracy.tracker, tuple(one.maturing() for one in self.segments.values()))
+
+    def matured(self, maturing: Maturing, by_pane: Mapping[int, Counts], end: int) -> None:
+        """Count what came of predictions, by pane; the window ends at pane `end`."""
+        parts = {pane: maturing.parts(sums) for pane, sums in by_pane.items()}
+        for place, counted in enumerate((self.accuracy, *(one.accuracy for one in self.segments.values()))):
+            assert counted is not None  # noqa: S101 - else nothing would have waited
+            counted.ring.advance(end)
+            counted.add_sums({pane: sums[place] for pane, sums in parts.items()})
 
     def weigh(self, end: int) -> None:
         """Let segments that have outgrown others take their place; no row may wait."""
@@ -294,15 +309,14 @@ class ModelState:
 
     def label_done(self, work: Work) -> None:
         """Count what came of predictions that are mature."""
-        outcomes = {} if self.join is None else self.join.done(work, self.schema, self._outcomes())
+        trackers = self._outcomes()
+        outcomes = {} if self.join is None else self.join.done(work, self.schema, trackers)
         for version, by_pane in outcomes.items():
-            accuracy = self.versions[version].accuracy
-            if accuracy is not None:
-                accuracy.ring.advance(self.watermarks.end)
-                accuracy.add_sums(by_pane)
+            self.versions[version].matured(trackers[version], by_pane, self.watermarks.end)
 
-    def _outcomes(self) -> dict[str, AccuracyTracker]:
-        return {name: state.accuracy.tracker for name, state in self.versions.items() if state.accuracy is not None}
+    def _outcomes(self) -> dict[str, Maturing]:
+        found = {name: state.maturing() for name, state in self.versions.items()}
+        return {name: one for name, one in found.items() if one is not None}
 
     def labelled(self, times: Floats) -> None:
         """Take note of when labels were of."""

@@ -72,6 +72,18 @@ class TestSettling:
         assert confusion(fleet, LATER) == {("1", "0"): 1}
         assert account(fleet, LATER).tally.unmatched == 0
 
+    @pytest.mark.parametrize("looked_between", [False, True])
+    def test_of_labels_of_one_time_the_last_that_came_counts(self, looked_between: bool):
+        fleet = a_joining_fleet()
+        feed(fleet, [Label("a", NOW, "0")])
+        look(fleet, NOW)
+        feed(fleet, [Prediction("a", NOW)])
+        if looked_between:
+            look(fleet, NOW + 61)
+        feed(fleet, [Label("a", NOW, "1")])
+        end(fleet, LATER)
+        assert confusion(fleet, LATER) == {("1", "1"): 1}
+
     def test_a_label_that_nobody_asked_for_is_counted(self):
         fleet = a_joining_fleet()
         feed(fleet, [Prediction("a", NOW), Label("b", NOW + 60)])
