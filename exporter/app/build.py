@@ -13,8 +13,9 @@ from exporter.ingest.source import Cells, Table
 from exporter.monitor import reference
 from exporter.monitor.coarse import with_slices
 from exporter.monitor.events import LABEL, PREDICTION, SCORE, Column, FeatureKey
+from exporter.monitor.features import BadReference, Categorical, Feature
 from exporter.monitor.outcomes import Outcomes
-from exporter.monitor.reference import BadReference, Categorical, Columns, Feature, Reference, Resolution
+from exporter.monitor.reference import Columns, Reference, Resolution
 
 _ORDERED = 10.0
 """PSI of the smallest blocks over that of independent rows: ten times is a PSI of 0.4 of 250 rows, without drift."""

@@ -18,7 +18,8 @@ from exporter.app.config import ConfigError, Listen
 from exporter.app.schema import PORT, KafkaConfig
 from exporter.catalog import thresholds
 from exporter.ingest.source import Unavailable
-from exporter.monitor.reference import BadReference, Columns, Resolution
+from exporter.monitor.features import BadReference
+from exporter.monitor.reference import Columns, Resolution
 
 GOOD, FINDING, BAD_INPUT, UNAVAILABLE = 0, 1, 2, 3
 

@@ -34,7 +34,7 @@ from exporter.app.schema import (
     Thresholds,
     TlsConfig,
 )
-from exporter.catalog import metrics
+from exporter.catalog.labels import INFO_LABELS
 from exporter.ingest.envelopes import HEADERS
 from exporter.ingest.fields import Fields, remap
 from exporter.ingest.tables import FORMATS
@@ -195,7 +195,7 @@ def _check(config: Config) -> None:
             if not _QUANTILE.fullmatch(quantile) or float(quantile[1:]) == 0:
                 raise _Wrong(f"{key}.latency_objective.{quantile}: a quantile such as p50, p99 or p99.9 expected")
             _duration(limit, f"{key}.latency_objective.{quantile}")
-        _check_names(model.info, [label.name for label in metrics.INFO_LABELS], f"{key}.info")
+        _check_names(model.info, [label.name for label in INFO_LABELS], f"{key}.info")
         _check_names(model.thresholds.quality, (*QUALITIES, *LOSSES), f"{key}.thresholds.quality")
     for place, source in enumerate(config.sources):
         key = f"sources[{place}]"

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from exporter.monitor import reference
-from exporter.monitor.reference import BadReference, Reference
+from exporter.monitor.features import BadReference
+from exporter.monitor.reference import Reference
 
 
 def load_file(path: Path) -> Reference:

@@ -20,10 +20,11 @@ from exporter.app.rendering import Rendered, Renderer
 from exporter.app.state import Changes, StateError, Store
 from exporter.ingest.source import Chunk, Codec, Messages, Positions, Receipt, Source, Trouble, Unavailable
 from exporter.monitor.events import Decoded
+from exporter.monitor.features import BadReference
 from exporter.monitor.fleet import Fleet
 from exporter.monitor.health import SourceHealth, StateHealth
 from exporter.monitor.learner import Learner
-from exporter.monitor.reference import BadReference, Reference
+from exporter.monitor.reference import Reference
 from exporter.monitor.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)

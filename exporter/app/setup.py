@@ -14,8 +14,8 @@ from exporter.app.state import Store
 from exporter.ingest.envelopes import HEADERS
 from exporter.ingest.file import FileSource
 from exporter.ingest.http import HttpSource
-from exporter.ingest.kafka import KafkaSource, Share
-from exporter.ingest.kafka_client import Connect, Connection, Sasl, Tls
+from exporter.ingest.kafka import KafkaSource
+from exporter.ingest.kafka_client import Connect, Connection, Sasl, Share, Tls
 from exporter.ingest.lenient import UNKNOWN_VERSION
 from exporter.ingest.native import NativeCodec
 from exporter.ingest.source import Codec, Source, Unavailable

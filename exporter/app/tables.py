@@ -13,7 +13,8 @@ from exporter.app.labels import Labels
 from exporter.app.replay import Found, multivariate_of, quality_of, scores_of, segment_of
 from exporter.app.schema import Config
 from exporter.monitor.accuracy import LOSSES
-from exporter.monitor.reference import Numeric, Reference
+from exporter.monitor.features import Numeric
+from exporter.monitor.reference import Reference
 from exporter.monitor.snapshot import ModelView
 
 

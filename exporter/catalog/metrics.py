@@ -1,56 +1,37 @@
 """Every exported metric. A metric that is here is emitted by a running exporter, and nothing else is."""
 
-from exporter.catalog.metric import Label, Metric
-
-_CONFIG = "the configuration"
-MODEL = Label("model", "Name of the served model.", "configured models and a limited number of others")
-VERSION = Label("version", "Version of the served model.", "a limited number of versions a model")
-REFERENCE = Label("reference", "Id of the reference: 12 hex digits of the hash of its content.", "one a model version")
-KIND = Label("kind", "What the feature is to the model: input, output (its prediction) or score.", "three values")
-FEATURE = Label("feature", "Feature name as in the reference.", "the reference")
-BIN = Label(
-    "bin",
-    "Ordinal `00`, `01`, ... for numbers; `=value` for categories; `missing`, `invalid`, `unseen`, `other`.",
-    "the reference",
+from exporter.catalog.labels import (
+    ACTUAL,
+    BIN,
+    DROP_REASON,
+    ERROR_REASON,
+    EXPORTER_VERSION,
+    FEATURE,
+    GAP_METRIC,
+    GUARANTEE,
+    INFO_LABELS,
+    INVALID_REASON,
+    KIND,
+    LATE_REASON,
+    MODEL,
+    MOMENT,
+    PREDICTED,
+    QUALITY_METRIC,
+    QUANTILE,
+    REFERENCE,
+    REJECT_REASON,
+    SCORE_BIN,
+    SEGMENT,
+    SEGMENT_NAME,
+    SET_ASIDE_REASON,
+    SOURCE,
+    STATE,
+    TROUBLE_REASON,
+    UNJOINED_REASON,
+    VERSION,
+    WINDOW,
 )
-WINDOW = Label("window", "Length of the sliding window, as configured.", _CONFIG)
-STATE = Label(
-    "state",
-    "ok, drifting, learning, insufficient_data, borrowed_reference, no_reference or catching_up.",
-    "seven values",
-)
-SOURCE = Label("source", "Source of events: its type, with a number when there are several of a type.", _CONFIG)
-ERROR_REASON = Label("reason", "Why the prediction failed; reasons that are not configured are `other`.", _CONFIG)
-INVALID_REASON = Label("reason", "missing, wrong_type, non_finite, out_of_range or unseen.", "five values")
-REJECT_REASON = Label("reason", "Why the event could not be read.", "a fixed list")
-LATE_REASON = Label(
-    "reason",
-    "`late`: older than its partition's sealed panes; `behind`: of a partition that the window could not wait for; "
-    "`future`: ahead of the clock.",
-    "three values",
-)
-DROP_REASON = Label("reason", "Why a readable event was not counted.", "a fixed list")
-TROUBLE_REASON = Label("reason", "What went wrong between the source and where it reads.", "a fixed list")
-UNJOINED_REASON = Label(
-    "reason",
-    "`no_id`; `max_pending`: too many wait already; `future`: ahead of the clock; `lost`: what waited cannot be read.",
-    "four values",
-)
-GUARANTEE = Label("guarantee", "exactly_once, at_least_once or at_most_once.", "three values")
-SET_ASIDE_REASON = Label("reason", "damaged, newer or foreign.", "three values")
-QUALITY_METRIC = Label(
-    "metric",
-    "accuracy, precision, recall, f1, roc_auc, log_loss, brier, ece; of a regression mae, rmse, bias.",
-    "eleven values",
-)
-GAP_METRIC = Label("metric", "accuracy (predictions that were right) or positives.", "two values")
-PREDICTED = Label("predicted", "Class that was predicted, or `other`; empty for a regression.", "20 classes and other")
-ACTUAL = Label("actual", "Class that was true, or `other`; empty for a regression.", "20 classes and other")
-SCORE_BIN = Label("bin", "Ordinal `00`, `01`, ... of the score's bins.", "the reference")
-MOMENT = Label("moment", "mean or covariance.", "two values")
-SEGMENT_NAME = Label("segment_name", "Tag by whose values predictions are told apart.", _CONFIG)
-SEGMENT = Label("segment", "Value of the tag, or `other`.", "the most frequent values of a tag, and `other`")
-QUANTILE = Label("objective_quantile", "Quantile of the objective, e.g. 0.99.", _CONFIG)
+from exporter.catalog.metric import Metric
 
 _BASE = (MODEL, VERSION)
 _FEATURE = (*_BASE, KIND, FEATURE)
@@ -213,7 +194,11 @@ MULTIVARIATE_CLIPPED = Metric(
 
 LABELS_RECEIVED = Metric("ml_labels_received_total", "counter", "Labels that came without their predictions.", (MODEL,))
 LABELS_UNMATCHED = Metric(
-    "ml_labels_unmatched_total", "counter", "Those of them whose prediction was not found in time.", (MODEL,)
+    "ml_labels_unmatched_total",
+    "counter",
+    "Those of them whose prediction was not found in time. Where every member of several reads all labels, those of the "
+    "others' predictions too.",
+    (MODEL,),
 )
 LABELS_DUPLICATE = Metric(
     "ml_labels_duplicate_total", "counter", "Labels that said once more what their prediction's label was.", (MODEL,)
@@ -366,10 +351,6 @@ LATENCY_OBJECTIVE = Metric(
     "ml_latency_objective_seconds", "gauge", "Latency the model is meant to keep.", (*_BASE, QUANTILE)
 )
 
-INFO_LABELS: tuple[Label, ...] = tuple(
-    Label(name, f"`info.{name}` of the configuration.", _CONFIG)
-    for name in ("role", "team", "project", "environment", "owner", "framework", "task", "tier")
-)
 MODEL_INFO = Metric(
     "ml_model_info", "gauge", "1; joins what is known of the model to its series.", (*_BASE, *INFO_LABELS)
 )
@@ -421,7 +402,7 @@ BUILD_INFO = Metric(
     "ml_exporter_build_info",
     "gauge",
     "1; what is running.",
-    (Label("exporter_version", "Version of model-health-exporter.", "one value"),),
+    (EXPORTER_VERSION,),
 )
 SERIES = Metric("ml_exporter_series", "gauge", "Series of models and sources exposed.")
 SERIES_LIMIT = Metric("ml_exporter_series_limit", "gauge", "Series that may be exposed.")

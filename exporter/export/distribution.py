@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from exporter.monitor.features import Numeric
 from exporter.monitor.plan import Bin, FeaturePlan
-from exporter.monitor.reference import Numeric
 from exporter.stats import Counts, Floats
 
 BARS = 24

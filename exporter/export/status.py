@@ -14,6 +14,7 @@ import numpy as np
 from exporter.export.distribution import distribution
 from exporter.export.exposition import ExporterState
 from exporter.monitor.accuracy import AccuracyReadout
+from exporter.monitor.features import Numeric
 from exporter.monitor.feed import SourceFeed
 from exporter.monitor.health import SourceHealth, StateHealth
 from exporter.monitor.history import History, Point
@@ -21,7 +22,6 @@ from exporter.monitor.labels import DELAYS_S, LabelsView
 from exporter.monitor.multivariate import MomentsReadout
 from exporter.monitor.plan import FAULTS
 from exporter.monitor.readout import DriftReadout
-from exporter.monitor.reference import Numeric
 from exporter.monitor.snapshot import ModelView, Snapshot
 from exporter.stats import Floats
 from exporter.stats.scores import Estimate, Interval

@@ -21,9 +21,8 @@ the lanes are 1 to 2 % together; asking for 2000 records at once gains 4 % and h
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
-from exporter.ingest.kafka_client import Blocked, Bounds, Client, Connect, Connection, Unreachable
+from exporter.ingest.kafka_client import Blocked, Bounds, Client, Connect, Connection, Share, Unreachable
 from exporter.ingest.lanes import Lanes, Partition, Records
 from exporter.ingest.lenient import MESSAGE_LIMIT_BYTES
 from exporter.ingest.source import Messages, Positions, Sink, Surroundings, Trouble
@@ -40,13 +39,6 @@ CHECK_S = 5.0
 """How often topics, partitions and lag are looked at, and a cluster that is away is tried again."""
 
 RETRY_S = 1.0
-
-
-class Share(NamedTuple):
-    """Member `member` of `of`: partition p is its own if p mod `of` is `member`."""
-
-    member: int
-    of: int
 
 
 class KafkaSource:
@@ -235,9 +227,8 @@ class KafkaSource:
     def _messages(self, records: Records) -> Messages:
         key, position = self._key(records.partition), str(records.next_offset)
         if not any(value is not None and len(value) > MESSAGE_LIMIT_BYTES for value in records.values):
-            return Messages(
-                key, records.values, records.times, position, records.envelopes, records.rejects, records.offsets
-            )
+            beside = (records.envelopes, records.rejects, records.offsets)
+            return Messages(key, records.values, records.times, position, *beside)
         small, rejects = list[int](), list(records.rejects)
         for place, value in enumerate(records.values):
             if value is not None and len(value) > MESSAGE_LIMIT_BYTES:

@@ -13,6 +13,13 @@ HEARTBEATS = 15
 """Heartbeats a session; Kafka's own defaults have as many."""
 
 
+class Share(NamedTuple):
+    """Member `member` of `of`: partition p is its own if p mod `of` is `member`."""
+
+    member: int
+    of: int
+
+
 @dataclass(frozen=True, slots=True)
 class Tls:
     """Files of a TLS connection; without `ca_file` the system's certificates are trusted."""

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from exporter.catalog import thresholds
 from exporter.monitor.drift import DriftTracker
+from exporter.monitor.entries import ArchiveEntry
 from exporter.monitor.panes import OUTSIDE, Window
-from exporter.monitor.state import ArchiveEntry, Piece, Vectors, pack
+from exporter.monitor.state import Piece, Vectors, pack
 from exporter.monitor.traffic import TrafficTracker
 from exporter.stats import Counts
 

@@ -31,9 +31,10 @@ from exporter.monitor.events import (
     category_text,
     tag,
 )
+from exporter.monitor.features import Feature, Numeric, is_constant, psi_bins
 from exporter.monitor.outcomes import Outcomes
 from exporter.monitor.plan import FeaturePlan
-from exporter.monitor.reference import Feature, Numeric, Reference, is_constant, psi_bins, schema_of, sealed
+from exporter.monitor.reference import Reference, schema_of, sealed
 from exporter.monitor.settings import ModelSettings
 from exporter.monitor.slices import SliceCounts
 from exporter.monitor.slots import Slots, Split

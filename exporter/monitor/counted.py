@@ -6,9 +6,10 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
+from exporter.monitor.entries import CountedEntry
 from exporter.monitor.events import Rows
 from exporter.monitor.panes import OUTSIDE, PaneRing, Window, regrouped
-from exporter.monitor.state import LIFETIME, CountedEntry, Piece, Vectors, pack
+from exporter.monitor.state import LIFETIME, Piece, Vectors, pack
 from exporter.monitor.tracker import Tracker
 from exporter.stats import Counts
 

@@ -14,13 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.catalog import metrics
+from exporter.catalog.labels import REFERENCE, WINDOW
 from exporter.catalog.metric import Metric, Sample, Series
 from exporter.monitor import calibration
 from exporter.monitor.calibration import Calibrations
 from exporter.monitor.events import NO_ERROR, Rows, Schema
+from exporter.monitor.features import Numeric
 from exporter.monitor.moments import MOMENTS
 from exporter.monitor.plan import FAULTS, Bin, FeaturePlan, plan_feature, sum_by
-from exporter.monitor.reference import Numeric, Reference
+from exporter.monitor.reference import Reference
 from exporter.monitor.settings import ModelSettings
 from exporter.stats import Counts, Floats, distances, significance, sizes
 
@@ -116,7 +118,7 @@ class DriftTracker:
         """The series of `metric` for each of `features`."""
         known = self._series.get(metric.name)
         if known is None:
-            extra = {metrics.WINDOW: self.settings.window.label, metrics.REFERENCE: self.reference.id}
+            extra = {WINDOW: self.settings.window.label, REFERENCE: self.reference.id}
             labels = {label.name: value for label, value in extra.items() if label in metric.labels}
             known = self._series[metric.name] = tuple(
                 metric.series(**self.labels(plan), **labels) for plan in self.features

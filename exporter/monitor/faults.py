@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 
 from exporter.catalog import thresholds
 from exporter.monitor.drift import DriftTracker
+from exporter.monitor.entries import FaultsEntry
 from exporter.monitor.evidence import Evidence
+from exporter.monitor.features import Feature, Numeric
 from exporter.monitor.panes import OUTSIDE, PaneRing
 from exporter.monitor.plan import FAULTS, FeaturePlan
 from exporter.monitor.readout import DriftReadout
-from exporter.monitor.reference import Feature, Numeric
-from exporter.monitor.state import EVIDENCE, FaultsEntry, Piece
+from exporter.monitor.state import EVIDENCE, Piece
 from exporter.stats import Counts, Floats, significance
 from exporter.stats.sequential import ShiryaevRoberts
 

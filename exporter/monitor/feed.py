@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from exporter.catalog import metrics
 from exporter.catalog.metric import Sample
+from exporter.monitor.entries import FeedEntry
 from exporter.monitor.events import DROP_REASONS, LATE_REASONS, REJECT_REASONS, TROUBLE_REASONS, Reject
-from exporter.monitor.state import FeedEntry
 
 EXAMPLES = 10
 _DETAIL_CHARACTERS = 200

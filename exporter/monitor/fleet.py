@@ -18,21 +18,22 @@ from exporter.monitor.archive import ArchiveView
 from exporter.monitor.blocks import Shelf, is_block
 from exporter.monitor.counted import Counted, T
 from exporter.monitor.drift import DriftTracker
+from exporter.monitor.entries import FleetEntry
 from exporter.monitor.events import Batch, Decoded, LabelBatch, Schema
 from exporter.monitor.feed import SourceFeed
 from exporter.monitor.join import LabelJoin
 from exporter.monitor.learner import Learner
 from exporter.monitor.multivariate import MomentsTracker
-from exporter.monitor.panes import OUTSIDE
 from exporter.monitor.reference import Reference
 from exporter.monitor.rows import unlabelled
 from exporter.monitor.settings import ModelSettings
 from exporter.monitor.settling import Work
 from exporter.monitor.slots import Split
-from exporter.monitor.snapshot import ModelView, Snapshot
-from exporter.monitor.state import FleetEntry, Holder, Ledger, Place, all_entries, read
+from exporter.monitor.snapshot import Snapshot
+from exporter.monitor.state import Holder, Ledger, Place, all_entries, read
 from exporter.monitor.traffic import TrafficTracker
 from exporter.monitor.versions import ModelState
+from exporter.monitor.views import archived, views
 
 TRACKERS = (TrafficTracker, DriftTracker, AccuracyTracker, MomentsTracker, Split)
 """Every tracker; the contract suite holds each to the laws of a sum."""
@@ -285,7 +286,7 @@ class Fleet:
         self._forget_idle(now)
         return Snapshot(
             now=now,
-            models=tuple(view for model in self._models.values() for view in self._views(model, now)),
+            models=tuple(view for model in self._models.values() for view in views(model, now)),
             labels={name: model.labels_view() for name, model in self._models.items()},
             feeds={source: feed.copy() for source, feed in self._feeds.items()},
             series_limit=self._series_limit,
@@ -293,65 +294,7 @@ class Fleet:
 
     def archived(self, since: float) -> tuple[ArchiveView, ...]:
         """The sealed spans of every version that have ended after `since` (epoch seconds)."""
-        return tuple(
-            ArchiveView(
-                model=model.settings.name,
-                version=state.version,
-                reference=None if state.reference is None else state.reference.id,
-                traffic=state.traffic.tracker,
-                drift=None if state.drift is None else state.drift.tracker,
-                span_s=state.archive.span_s,
-                spans={
-                    span: counts
-                    for span, counts in state.archive.spans.items()
-                    if (span + 1) * state.archive.span_s > since
-                },
-            )
-            for model in self._models.values()
-            for state in model.versions.values()
-        )
-
-    def _views(self, model: ModelState, now: float) -> Iterator[ModelView]:
-        settings, end = model.settings, model.watermarks.end
-        # The expected version first, then the newest that has shown itself to be more than a stray name.
-        newest_first = sorted(
-            model.versions.values(),
-            key=lambda state: (
-                state.first_seen == 0 or state.version == settings.version,
-                state.traffic.lifetime[0] >= settings.min_samples,
-                state.first_seen,
-            ),
-            reverse=True,
-        )
-        for place, state in enumerate(newest_first):
-            learner = state.learner
-            traffic, drift, accuracy, moments = state.traffic, state.drift, state.accuracy, state.moments
-            view = ModelView(
-                settings=settings,
-                version=state.version,
-                reference=state.reference,
-                # Of a configured model, two versions are never withheld: the current one and a canary.
-                protected=settings.configured and place < 2,
-                learning=None if learner is None else (learner.seen, learner.needed),
-                catching_up=model.watermarks.lag_s(now) > settings.window.seconds,
-                end_pane=None if end == OUTSIDE else end,
-                last_prediction=state.last_prediction,
-                traffic=traffic.tracker,
-                traffic_lifetime=traffic.lifetime.copy(),
-                traffic_window=traffic.ring.running.copy(),
-                drift=None if drift is None else drift.tracker,
-                drift_lifetime=None if drift is None else drift.lifetime.copy(),
-                drift_window=None if drift is None else drift.ring.running.copy(),
-                alarms=None if state.faults is None else state.faults.alarms(model.watermarks.left),
-                accuracy=None if accuracy is None else accuracy.tracker,
-                accuracy_lifetime=None if accuracy is None else accuracy.lifetime.copy(),
-                accuracy_window=None if accuracy is None else accuracy.ring.running.copy(),
-                moments=None if moments is None else moments.tracker,
-                moments_lifetime=None if moments is None else moments.lifetime.copy(),
-                moments_window=None if moments is None else moments.ring.running.copy(),
-            )
-            slices = tuple(one for segments in state.segments.values() for one in segments.views(view))
-            yield dataclasses.replace(view, segments=slices) if slices else view
+        return tuple(view for model in self._models.values() for view in archived(model, since))
 
     def _forget_idle(self, now: float) -> None:
         """Free the places of unconfigured models that have been silent for a window."""

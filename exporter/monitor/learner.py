@@ -10,7 +10,8 @@ from collections.abc import Set as AbstractSet
 from exporter.catalog import thresholds
 from exporter.monitor import reference
 from exporter.monitor.events import LABEL, Column, FeatureKey, is_text
-from exporter.monitor.reference import BadReference, Reference
+from exporter.monitor.features import BadReference
+from exporter.monitor.reference import Reference
 from exporter.monitor.settings import ModelSettings
 from exporter.monitor.state import BLOCK_ROWS, Piece, Plain, pack_rows, unpack_rows
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from exporter.catalog import thresholds
 from exporter.monitor.events import FeatureKey, Schema, codes_to
-from exporter.monitor.reference import Categorical, Feature, Numeric, is_constant, key, psi_bins
+from exporter.monitor.features import Categorical, Feature, Numeric, is_constant, key, psi_bins
 from exporter.monitor.settings import ModelSettings
 from exporter.stats import Counts, Floats
 from exporter.stats.bins import merge_small

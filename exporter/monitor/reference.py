@@ -9,15 +9,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import pairwise
-from typing import TypeAlias
 
 import msgspec
 import numpy as np
 
 from exporter.catalog import thresholds
 from exporter.monitor import calibration, moments, slices
-from exporter.monitor.calibration import Calibration
 from exporter.monitor.events import (
     LABEL,
     NON_FINITE_NUMBER,
@@ -25,12 +22,12 @@ from exporter.monitor.events import (
     WRONG_TYPE_NUMBER,
     Column,
     FeatureKey,
-    FeatureKind,
     Schema,
     as_number_column,
     category_text,
     vocabulary,
 )
+from exporter.monitor.features import BadReference, Categorical, Feature, Numeric, check, coarse_slots, key
 from exporter.monitor.moments import Moments
 from exporter.monitor.outcomes import Task, task_of
 from exporter.monitor.slices import SliceCounts
@@ -38,64 +35,6 @@ from exporter.stats import Counts, Floats
 from exporter.stats.bins import cell_counts, choose_bins, choose_knots
 
 SCHEMA = 3
-
-
-class BadReference(ValueError):
-    """A reference that cannot be built or must not be used; the message says why."""
-
-
-class Numeric(
-    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="type", tag="numeric"
-):
-    """A numeric feature: K knots, counts in their 2K + 1 cells, and how many cells each PSI bin takes.
-
-    Without a calibration it has no such key, here as with categories: the id of a document does not know of it.
-    """
-
-    name: str
-    kind: FeatureKind
-    knots: tuple[float, ...]
-    cells: tuple[int, ...]
-    bins: tuple[int, ...]
-    missing: int
-    wrong_type: int
-    non_finite: int
-    calibration: tuple[Calibration, ...] = ()
-
-    @property
-    def values(self) -> int:
-        """Usable reference values."""
-        return sum(self.cells)
-
-
-class Categorical(
-    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, tag_field="type", tag="categorical"
-):
-    """A categorical feature: its frequent categories with counts, and the names (not counts) of the others.
-
-    `others_complete` is false when there were too many names to keep: an unknown value then counts as `other`.
-    `singletons` is how many categories occurred once.
-    """
-
-    name: str
-    kind: FeatureKind
-    categories: tuple[str, ...]
-    counts: tuple[int, ...]
-    others: tuple[str, ...]
-    others_count: int
-    others_complete: bool
-    singletons: int
-    missing: int
-    wrong_type: int
-    calibration: tuple[Calibration, ...] = ()
-
-    @property
-    def values(self) -> int:
-        """Usable reference values."""
-        return sum(self.counts) + self.others_count
-
-
-Feature: TypeAlias = Numeric | Categorical
 
 
 class Columns(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -138,11 +77,6 @@ class Resolution:
     discrete_values: int = thresholds.DISCRETE_VALUES.count
     top_categories: int = thresholds.TOP_CATEGORIES.count
     score_bins: int = thresholds.SCORE_BINS.count
-
-
-def key(feature: Feature) -> FeatureKey:
-    """The feature's kind and name."""
-    return FeatureKey(feature.kind, feature.name)
 
 
 def build(
@@ -237,12 +171,12 @@ def decode(document: bytes) -> Reference:
     if len({key(feature) for feature in reference.features}) != max(len(reference.features), 1):
         raise BadReference("no feature, or one twice")
     for feature in reference.features:
-        _check(feature)
+        check(feature)
     if reference.task is not None and not reference.task.sound:
         raise BadReference("task: classes, scores and counts do not fit together")
     _check_moments(reference)
     outcomes = 0 if reference.task is None else len(reference.task.counts)
-    if not slices.sound(reference.segments, list(map(_coarse_slots, reference.features)), outcomes):
+    if not slices.sound(reference.segments, list(map(coarse_slots, reference.features)), outcomes):
         raise BadReference("segments: their counts do not fit the features")
     return reference
 
@@ -365,49 +299,9 @@ def _value_counts(column: Sequence[object]) -> Counter[object]:
         return Counter(value if isinstance(value, str | int | float | None) else () for value in column)
 
 
-def _check(feature: Feature) -> None:
-    """Raise BadReference unless the numbers of a feature fit together."""
-    if isinstance(feature, Numeric):
-        sound = (
-            len(feature.knots) > 0
-            and len(feature.cells) == 2 * len(feature.knots) + 1 == sum(feature.bins)
-            and all(left < right for left, right in pairwise(feature.knots))
-            and min(feature.bins) > 0
-            and min(feature.cells) >= 0
-        )
-    else:
-        sound = (
-            len(feature.categories) == len(feature.counts)
-            and len(set(feature.categories)) == len(feature.categories)
-            and min(feature.counts, default=0) > 0
-            and feature.others_count >= 0
-            and 0 <= feature.singletons <= feature.values
-        )
-    sound = sound and calibration.sound(feature.calibration)
-    if not sound or feature.values <= 0 or feature.missing < 0 or feature.wrong_type < 0:
-        raise BadReference(f"feature {feature.name}: knots, counts and bins do not fit together")
-
-
 def _check_moments(reference: Reference) -> None:
     """Raise BadReference unless moments fit together, and are of numeric inputs of the reference."""
     known = reference.moments
     inputs = {one.name for one in reference.features if isinstance(one, Numeric) and one.kind == "input"}
     if known is not None and not (known.sound and inputs.issuperset(known.features)):
         raise BadReference("moments: features, counts and covariance do not fit together")
-
-
-def _coarse_slots(feature: Feature) -> int:
-    """Slots of a feature with a knot at each edge of a bin: its cells or categories, and what is beside them."""
-    if isinstance(feature, Categorical):
-        return len(feature.counts) + 4
-    return 6 if is_constant(feature) else 2 * len(feature.bins) + 2
-
-
-def is_constant(feature: Numeric) -> bool:
-    """Whether the reference has a single value, which has bins below and above it."""
-    return len(feature.knots) == 1 and len(feature.bins) == 3
-
-
-def psi_bins(feature: Numeric) -> Counts:
-    """The PSI bin of each cell."""
-    return np.repeat(np.arange(len(feature.bins)), feature.bins)

@@ -11,11 +11,12 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from exporter.catalog import metrics
+from exporter.catalog.labels import SEGMENT, SEGMENT_NAME
 from exporter.monitor.accuracy import AccuracyTracker
 from exporter.monitor.coarse import of_slice, rest
 from exporter.monitor.counted import Counted
 from exporter.monitor.drift import DriftTracker
+from exporter.monitor.entries import SegmentsEntry
 from exporter.monitor.events import OTHER, Codes, Names, Schema, tag
 from exporter.monitor.maturing import MaturingSlices
 from exporter.monitor.outcomes import Outcomes
@@ -24,7 +25,7 @@ from exporter.monitor.rows import tag_field, tag_names
 from exporter.monitor.settings import ModelSettings, Segmentation
 from exporter.monitor.slots import Slots, Split
 from exporter.monitor.snapshot import ModelView, Segment
-from exporter.monitor.state import Holder, SegmentsEntry, Vectors
+from exporter.monitor.state import Holder, Vectors
 from exporter.monitor.traffic import TrafficTracker
 from exporter.stats import Counts
 
@@ -168,7 +169,7 @@ class Segments:
 
     def _make_reader(self, value: str, known: frozenset[str]) -> _Reader:
         reference = self._reference(value, known)
-        labels = {metrics.SEGMENT_NAME.name: self._by.tag, metrics.SEGMENT.name: value}
+        labels = {SEGMENT_NAME.name: self._by.tag, SEGMENT.name: value}
         settings, version, schema, whole = self._settings, self._version, self._schema, self._whole
         observer = DriftTracker(whole, schema, settings, version, self.drift.tracker.tracker.features, labels)
         own = reference or whole

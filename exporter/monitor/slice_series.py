@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from exporter.catalog import metrics
+from exporter.catalog.labels import SEGMENT, SEGMENT_NAME
 from exporter.catalog.metric import Metric, Sample
 from exporter.stats import Counts, Floats
 
@@ -27,8 +28,8 @@ def scores(view: "ModelView") -> Iterator[Sample]:
     labels = {
         "model": view.settings.name,
         "version": view.version,
-        metrics.SEGMENT_NAME.name: segment.tag,
-        metrics.SEGMENT.name: segment.value,
+        SEGMENT_NAME.name: segment.tag,
+        SEGMENT.name: segment.value,
     }
     lifetime = view.traffic.read(view.traffic_lifetime)
     yield metrics.SEGMENT_PREDICTIONS.sample(lifetime.predictions, **labels)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.catalog import metrics
+from exporter.catalog.labels import INFO_LABELS
 from exporter.catalog.metric import Metric, Sample
 from exporter.monitor import accuracy, freshness, multivariate, slice_series
 from exporter.monitor.accuracy import AccuracyReadout, AccuracyTracker
@@ -253,7 +254,7 @@ class ModelView:
     def _model_samples(self) -> Iterator[Sample]:
         settings = self.settings
         labels = {"model": settings.name, "version": self.version}
-        info = {label.name: settings.info.get(label.name, "") for label in metrics.INFO_LABELS}
+        info = {label.name: settings.info.get(label.name, "") for label in INFO_LABELS}
         yield metrics.MODEL_INFO.sample(1, **labels, **info)
         yield metrics.REPLICA_INFO.sample(1, **labels)
         yield metrics.DRIFT_MIN_SAMPLES.sample(settings.min_samples, **labels)

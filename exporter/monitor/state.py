@@ -9,19 +9,29 @@ much, of the wrong length or out of range makes BadState. Whether today's settin
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import msgspec
 import numpy as np
-from msgspec import Meta
 from numpy.typing import NDArray
 
 from exporter.catalog import thresholds
 from exporter.monitor import reference
+from exporter.monitor.entries import (
+    FURTHEST,
+    INT64,
+    CountedEntry,
+    FaultsEntry,
+    FleetEntry,
+    ModelEntry,
+    SegmentsEntry,
+    VersionEntry,
+)
 from exporter.monitor.events import FeatureKey, FeatureKind
 from exporter.monitor.evidence import Evidence
+from exporter.monitor.features import BadReference
 from exporter.monitor.panes import OUTSIDE, Window
-from exporter.monitor.reference import BadReference, Reference
+from exporter.monitor.reference import Reference
 
 VERSION = 5
 
@@ -46,12 +56,6 @@ Plain: TypeAlias = bool | int | float | str | list[str] | None
 """A value to learn from. A list is what no number or short text can be: empty, or an integer beyond 64 bits in hex."""
 PlainColumns: TypeAlias = Mapping[FeatureKey, Sequence[Plain]]
 
-_FURTHEST = 10**15
-_INT64 = 2**63 - 1
-_Count = Annotated[int, Meta(ge=0, le=_INT64)]
-_Time = Annotated[float, Meta(ge=-_FURTHEST, le=_FURTHEST)]
-_Sums: TypeAlias = dict[str, _Count]
-
 
 class BadState(ValueError):
     """A state that must not be used; the message says why. Nothing was taken over from it."""
@@ -59,89 +63,6 @@ class BadState(ValueError):
 
 class NewerState(BadState):
     """A state that a later release has written."""
-
-
-class CountedEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """Which vectors there are: the lifetime counts and these panes, each of so many counts."""
-
-    width: _Count
-    panes: tuple[int, ...]
-
-
-class ArchiveEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """The spans that are kept, each of so many counts, and the last pane that is sealed."""
-
-    width: _Count
-    sealed: int
-    spans: tuple[int, ...]
-
-
-class FaultsEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """How many rates are watched, and the last pane that their evidence knows of."""
-
-    rates: _Count
-    sealed: int
-
-
-class SegmentsEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """Segments by one tag: which value has which slot, and how often values came since a pane (see slots)."""
-
-    values: tuple[str | None, ...]
-    volumes: _Sums
-    since: int
-    traffic: CountedEntry
-    drift: CountedEntry
-    accuracy: CountedEntry | None
-
-
-class VersionEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """A version of a model; `learned` is how many rows a learner has seen, None without one."""
-
-    reference: str | None
-    first_seen: _Time
-    last_seen: _Time
-    last_prediction: _Time | None
-    reasons: tuple[str, ...]
-    traffic: CountedEntry
-    drift: CountedEntry | None
-    accuracy: CountedEntry | None
-    moments: CountedEntry | None
-    archive: ArchiveEntry
-    learned: _Count | None
-    faults: FaultsEntry | None
-    segments: dict[str, SegmentsEntry]
-
-
-class ModelEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """A model; `references` are the ids of those it has learned; with `joins` there is a piece about its labels."""
-
-    pane_s: Annotated[float, Meta(gt=0, le=_FURTHEST)]
-    panes: Annotated[int, Meta(ge=1, le=_FURTHEST)]
-    end: int
-    partitions: dict[str, tuple[_Time, _Time]]
-    references: tuple[str, ...]
-    versions: dict[str, VersionEntry]
-    last_label: _Time | None
-    joins: bool
-
-
-class FeedEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """The account of a source."""
-
-    events: _Count
-    rejected: _Sums
-    late: _Sums
-    dropped: _Sums
-    troubles: _Sums
-    redelivered: _Count
-    watermark: _Time | None
-
-
-class FleetEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """Everything light."""
-
-    models: dict[str, ModelEntry]
-    feeds: dict[str, FeedEntry]
 
 
 class _Versioned(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -302,7 +223,7 @@ def read(written: Mapping[str, bytes], cells: Mapping[str, type[np.integer[Any]]
                 place: Place = (concern, name, version, *at)
                 most = int(np.iinfo(cells[concern]).max)
                 vectors[place] = Vectors(
-                    _unpack(take(place, LIFETIME), counted.width, _INT64),
+                    _unpack(take(place, LIFETIME), counted.width, INT64),
                     {pane: _unpack(take(place, pane), counted.width, most) for pane in counted.panes},
                 )
             for segments in entry.segments.values():
@@ -311,7 +232,7 @@ def read(written: Mapping[str, bytes], cells: Mapping[str, type[np.integer[Any]]
             archive = entry.archive
             if len(set(archive.spans)) != len(archive.spans) or len(archive.spans) > len(left):
                 raise BadState(f"spans of {name} {version} are missing, or there twice")
-            kept = {span: _unpack(take(place, span), archive.width, _INT64) for span in archive.spans}
+            kept = {span: _unpack(take(place, span), archive.width, INT64) for span in archive.spans}
             vectors[place] = Vectors(np.zeros(0, np.int64), kept)
             if entry.faults is not None:
                 place = ("faults", name, version)
@@ -376,7 +297,7 @@ def _read_references(name: str, model: ModelEntry, documents: Sequence[bytes]) -
 def _check_panes(model: ModelEntry, counted: CountedEntry) -> None:
     """Raise BadState unless each pane is one that a ring can hold, given where the window ends."""
     window = Window(model.pane_s, model.panes, "")
-    if model.end != OUTSIDE and abs(model.end) > _FURTHEST * 60:
+    if model.end != OUTSIDE and abs(model.end) > FURTHEST * 60:
         raise BadState(f"a window ends at pane {model.end}")
     within = all(model.end - model.panes < pane <= model.end + window.ahead for pane in counted.panes)
     if not within or len(set(counted.panes)) != len(counted.panes):

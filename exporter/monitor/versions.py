@@ -15,6 +15,7 @@ from exporter.monitor.buffer import Buffer
 from exporter.monitor.coarse import coarse
 from exporter.monitor.counted import Counted
 from exporter.monitor.drift import DriftTracker
+from exporter.monitor.entries import ModelEntry, VersionEntry
 from exporter.monitor.events import LABEL, Batch, Names, Schema, tag
 from exporter.monitor.faults import FaultDetector
 from exporter.monitor.join import LabelJoin
@@ -28,7 +29,7 @@ from exporter.monitor.reference import Reference, schema_of
 from exporter.monitor.segments import Segments
 from exporter.monitor.settings import ModelSettings
 from exporter.monitor.settling import Work
-from exporter.monitor.state import Holder, Learned, ModelEntry, Place, Saved, VersionEntry
+from exporter.monitor.state import Holder, Learned, Place, Saved
 from exporter.monitor.traffic import TrafficTracker
 from exporter.stats import Counts, Floats
 

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from exporter.app.config import model_settings, parse
 from exporter.monitor.events import NO_ERROR, Batch, Column, FeatureKey, Schema
+from exporter.monitor.features import Feature
 from exporter.monitor.fleet import Fleet
-from exporter.monitor.reference import Feature, Reference, Resolution, build
+from exporter.monitor.reference import Reference, Resolution, build
 from tests.builders import a_batch, decoded
 
 MODEL = "healthy"

@@ -32,7 +32,8 @@ from exporter.app.replay import (
 )
 from exporter.ingest import tables
 from exporter.ingest.source import Unavailable
-from exporter.monitor.reference import BadReference, Columns, Reference, Resolution
+from exporter.monitor.features import BadReference
+from exporter.monitor.reference import Columns, Reference, Resolution
 from exporter.monitor.settings import ModelSettings
 from tests.app.commands import DATA, HEADER, rows, write_csv
 from tests.e2e.lengthy import long

@@ -27,8 +27,8 @@ from exporter.app.state import Store
 from exporter.ingest import confluent, kafka_python
 from exporter.ingest.envelopes import HEADERS
 from exporter.ingest.http import EVENTS_AT_ONCE
-from exporter.ingest.kafka import RECORDS_AT_ONCE, KafkaSource, Share
-from exporter.ingest.kafka_client import Connect, Connection
+from exporter.ingest.kafka import RECORDS_AT_ONCE, KafkaSource
+from exporter.ingest.kafka_client import Connect, Connection, Share
 from exporter.ingest.source import Chunk, Codec, Messages, Positions, Receipt, Sink, Source, Trouble
 from exporter.monitor.fleet import Fleet
 from exporter.monitor.reference import Reference

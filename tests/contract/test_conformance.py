@@ -13,7 +13,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from exporter.app.rendering import Rendered, Renderer
-from exporter.catalog.metrics import INFO_LABELS, METRICS
+from exporter.catalog.labels import INFO_LABELS
+from exporter.catalog.metrics import METRICS
 from exporter.ingest.native import NativeCodec
 from exporter.ingest.source import Messages
 from exporter.monitor.events import DROP_REASONS, LABEL, LATE_REASONS, REJECT_REASONS, TROUBLE_REASONS, FeatureKey

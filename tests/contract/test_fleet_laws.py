@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from exporter.catalog import metrics
 from exporter.monitor.coarse import with_slices
 from exporter.monitor.events import LABEL, NO_ERROR, FeatureKey, Reject, tag
+from exporter.monitor.features import BadReference
 from exporter.monitor.fleet import Fleet
 from exporter.monitor.panes import Window
-from exporter.monitor.reference import BadReference, Reference, Resolution
+from exporter.monitor.reference import Reference, Resolution
 from exporter.monitor.settings import ModelSettings, Segmentation
 from exporter.monitor.snapshot import Snapshot
 from exporter.monitor.state import BLOCK_ROWS, BadState

@@ -11,8 +11,7 @@ from typing import Any, ParamSpec
 import pytest
 
 from exporter.ingest import confluent, kafka_python
-from exporter.ingest.kafka import Share
-from exporter.ingest.kafka_client import Connection
+from exporter.ingest.kafka_client import Connection, Share
 from exporter.ingest.lanes import Partition, Records
 from exporter.ingest.lenient import MESSAGE_LIMIT_BYTES
 from exporter.ingest.source import Envelope

@@ -28,11 +28,12 @@ from exporter.monitor.events import (
     Schema,
     tag,
 )
+from exporter.monitor.features import Categorical, Numeric
 from exporter.monitor.fleet import TRACKERS
 from exporter.monitor.moments import HALF, PER_SD
 from exporter.monitor.multivariate import MomentsTracker
 from exporter.monitor.outcomes import ERROR_CLIP, LOSS, LOSS_CLIP, PROBABILITY, Task
-from exporter.monitor.reference import Categorical, Numeric, Reference, Resolution, schema_of
+from exporter.monitor.reference import Reference, Resolution, schema_of
 from exporter.monitor.settings import ModelSettings
 from exporter.monitor.slots import Slots, Split
 from exporter.monitor.traffic import LATENCY_BUCKETS_S, LATENCY_CLIP_S, TrafficTracker

@@ -10,8 +10,8 @@ from typing import Any, ParamSpec, Protocol, Self
 from exporter.app.clock import LiveSurroundings
 from exporter.ingest.confluent import ConfluentClient
 from exporter.ingest.envelopes import HEADERS
-from exporter.ingest.kafka import KafkaSource, Share
-from exporter.ingest.kafka_client import Connect, Connection, Sasl, Tls
+from exporter.ingest.kafka import KafkaSource
+from exporter.ingest.kafka_client import Connect, Connection, Sasl, Share, Tls
 from exporter.ingest.kafka_python import KafkaPythonClient
 from exporter.ingest.source import Messages, Positions, Reject, Surroundings
 from tests.app.fakes import FakeSink

@@ -5,8 +5,7 @@ import asyncio
 import pytest
 
 from exporter.ingest import kafka, lanes
-from exporter.ingest.kafka import Share
-from exporter.ingest.kafka_client import Unreachable
+from exporter.ingest.kafka_client import Share, Unreachable
 from exporter.ingest.lanes import Partition
 from tests.app.fakes import FakeSink
 from tests.brokers.topics import Record

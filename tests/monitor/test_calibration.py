@@ -6,7 +6,8 @@ import pytest
 
 from exporter.monitor import calibration, reference
 from exporter.monitor.calibration import Calibration, table
-from exporter.monitor.reference import BadReference, Reference, decode, encode
+from exporter.monitor.features import BadReference
+from exporter.monitor.reference import Reference, decode, encode
 from exporter.stats import Counts
 from tests.builders import COLOUR, COLOURS, NOW, X, a_fleet, a_reference, observe, view
 

@@ -10,8 +10,9 @@ from exporter.monitor import reference
 from exporter.monitor.coarse import coarse, of_slice, rest, with_slices
 from exporter.monitor.drift import DriftTracker
 from exporter.monitor.events import LABEL, NO_ERROR, Column, FeatureKey, Rows
+from exporter.monitor.features import BadReference, Numeric
 from exporter.monitor.readout import read
-from exporter.monitor.reference import BadReference, Numeric, Reference, schema_of
+from exporter.monitor.reference import Reference, schema_of
 from exporter.monitor.settings import ModelSettings
 from tests.builders import COLOUR, PREDICTION, SCORE, X, a_reference, an_input, columns_of
 

@@ -4,9 +4,9 @@ import pytest
 from exporter.catalog import metrics, thresholds
 from exporter.monitor.buffer import ROWS
 from exporter.monitor.events import FeatureKey, Reject, Schema
+from exporter.monitor.features import BadReference
 from exporter.monitor.fleet import Fleet
 from exporter.monitor.panes import Window
-from exporter.monitor.reference import BadReference
 from exporter.monitor.settings import ModelSettings
 from exporter.monitor.snapshot import Snapshot
 from exporter.monitor.state import VERSION, BadState, NewerState

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from exporter.catalog import thresholds
+from exporter.monitor.features import BadReference, Categorical, Numeric
 from exporter.monitor.learner import Learner
-from exporter.monitor.reference import BadReference, Categorical, Numeric, as_number_column
+from exporter.monitor.reference import as_number_column
 from exporter.monitor.settings import ModelSettings
 from exporter.monitor.state import BLOCK_ROWS
 from tests.builders import COLOUR, NOW, PREDICTION, X, a_reference, an_input

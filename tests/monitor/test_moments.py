@@ -10,8 +10,9 @@ import pytest
 from exporter.catalog import thresholds
 from exporter.monitor import moments, reference
 from exporter.monitor.events import NON_FINITE_NUMBER, WRONG_TYPE_NUMBER, Column, FeatureKey
+from exporter.monitor.features import BadReference
 from exporter.monitor.moments import CLIP_SD, PER_SD, Moments, Read
-from exporter.monitor.reference import BadReference, decode, encode
+from exporter.monitor.reference import decode, encode
 from exporter.stats import Floats
 from tests.builders import COLOUR, PREDICTION, SCORE, a_reference, an_input
 

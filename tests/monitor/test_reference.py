@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from exporter.monitor import reference
 from exporter.monitor.events import NON_FINITE_NUMBER, WRONG_TYPE_NUMBER, FeatureKey
-from exporter.monitor.reference import BadReference, Categorical, Columns, Numeric, Reference, Resolution
+from exporter.monitor.features import BadReference, Categorical, Numeric
+from exporter.monitor.reference import Columns, Reference, Resolution
 from tests.builders import COLOUR, MODEL, NOW, PREDICTION, SCORE, X, a_reference, an_input, columns_of
 
 
