@@ -196,8 +196,8 @@ LABELS_RECEIVED = Metric("ml_labels_received_total", "counter", "Labels that cam
 LABELS_UNMATCHED = Metric(
     "ml_labels_unmatched_total",
     "counter",
-    "Those of them whose prediction was not found in time. Where every member of several reads all labels, those of the "
-    "others' predictions too.",
+    "Those of them whose prediction was not found in time. Where each of several members reads all labels, those of "
+    "the others' predictions too.",
     (MODEL,),
 )
 LABELS_DUPLICATE = Metric(

@@ -325,7 +325,7 @@ def test_a_window_slides_and_both_tests_count_in_the_budget():
 
     assert later.n == 1000
     assert not later.tests[1].drifted
-    assert later.alpha == pytest.approx(1 / ((4 + 2) * 90 * 144 * 10))
+    assert later.alpha == pytest.approx(0.9 / ((4 + 2) * 90 * 144 * 10))
 
 
 def test_the_threshold_is_that_of_psi_because_both_measure_the_same():

@@ -84,7 +84,7 @@ other_reference = reference.encode(a_reference({X: np.arange(8.0)}, model="learn
 drift_width = len(ENTRIES[the("drift", MODEL, "lifetime")]) - 1
 traffic = the("traffic", MODEL, "lifetime")
 EVIDENCE = ENTRIES[the("faults", MODEL)]
-RATES = msgspec.msgpack.decode(ENTRIES[LIGHT])[1][0][MODEL][5]["1"][10][0]
+RATES = msgspec.msgpack.decode(ENTRIES[LIGHT])[1][0][MODEL][5]["1"][11][0]
 NAN, INFINITE = np.float64(np.nan).tobytes(), np.float64(np.inf).tobytes()
 
 MALFORMED = {
