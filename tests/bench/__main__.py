@@ -4,7 +4,7 @@ import argparse
 import platform
 import time
 
-from tests.bench import hot_path, kafka_path, serving
+from tests.bench import hot_path, joins, kafka_path, serving
 from tests.bench.figures import CORES, MEASURED, Figure, on, show
 from tests.bench.peers import peers
 
@@ -25,6 +25,7 @@ def main() -> None:
         read = kafka_path.rates(quick=given.quick)
         show("\nKafka, one core", [*read, *kafka_path.durable(quick=given.quick)])
         others = list(peers(ours(rates))) if given.peers else []
+    show("\nLabels that come later, one core", joins.joining(quick=given.quick))
     posted = serving.posting(quick=given.quick)
     show(
         "\nRunning",
