@@ -13,11 +13,14 @@ from exporter.monitor.panes import Window
 from exporter.monitor.reference import Resolution
 from exporter.monitor.settings import ModelSettings
 from tests.builders import MODEL, NOW, a_batch, a_reference, an_input, decoded, view
+from tests.e2e.lengthy import long
 
 FEATURES, WINDOWS, REFERENCE_ROWS = 500, 80, 10_000
 
 
-@pytest.mark.parametrize(("live_bins", "m"), [(10, 200), (10, 1000), (20, 1000)])
+@pytest.mark.parametrize(
+    ("live_bins", "m"), [(10, 200), pytest.param(10, 1000, marks=long), pytest.param(20, 1000, marks=long)]
+)
 def test_the_false_alarm_rate_is_the_nominal_one(live_bins: int, m: int):
     rng = np.random.default_rng(live_bins * m)
 
