@@ -67,8 +67,12 @@ class Blocks:
         self._written: set[int] = set()
         self._next = 0
         self._rows = Counter[str]()
-        self.held_bytes = 0
-        """What is in memory because it is not durable."""
+        self._held_bytes = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """What is in memory because it is not durable; nothing where nothing ever is."""
+        return 0 if self._shelf is None else self._held_bytes
 
     def append(self, kind: str, bucket: int, rows: Table, layout: int = 0) -> None:
         """Add rows to a bucket."""
@@ -103,7 +107,7 @@ class Blocks:
             if last.number in self._open:
                 packed = self._open[last.number][: last.rows].tobytes()
                 self._held[last.number] = packed
-                self.held_bytes += len(packed)
+                self._held_bytes += len(packed)
                 self._changed.add(last.number)
                 del self._open[last.number]
 
@@ -149,7 +153,7 @@ class Blocks:
             self._index.pop((kind, bucket), None)
         for number in numbers:
             self._open.pop(number, None)
-            self.held_bytes -= len(self._held.pop(number, b""))
+            self._held_bytes -= len(self._held.pop(number, b""))
             self._changed.discard(number)
             if number in self._written:
                 self._gone.add(number)
@@ -174,7 +178,7 @@ class Blocks:
             return
         for number in map(self._number, keys):
             if number is not None and number not in self._open and number not in self._changed:
-                self.held_bytes -= len(self._held.pop(number, b""))
+                self._held_bytes -= len(self._held.pop(number, b""))
 
     def all(self) -> dict[str, bytes]:
         """Every block."""
@@ -201,7 +205,7 @@ class Blocks:
                 known = packed.get(self._key(block.number))
                 if known is not None:
                     self._held[block.number] = known
-                    self.held_bytes += len(known)
+                    self._held_bytes += len(known)
                     self._changed.add(block.number)
 
     def keys(self) -> set[str]:

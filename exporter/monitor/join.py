@@ -5,8 +5,8 @@ for predictions that have not come yet. `settling` says which belong together; h
 looked at. A settled prediction counts in the pane in which it became that old: the window of a quality ends `maturity`
 before that of everything else.
 
-What is bounded: predictions that wait (`max_pending`; more of them are not joined, and counted), labels in memory, and
-with a shelf everything but one open block a bucket.
+What is bounded: predictions that wait (`max_pending`; more of them are not joined, and counted), as many labels that
+found none (of more the oldest are given up), and with a shelf the memory: to one open block a bucket.
 """
 
 import math
@@ -58,7 +58,7 @@ _LOOK_S = 60.0
 """How long a label waits at the most to be looked up."""
 _HELD_BYTES = 64 * 2**20
 """Blocks that may be in memory because they cannot be written; then nothing more is taken."""
-_VERSIONS = 2**16 - 1
+_VERSIONS = 2**16
 _Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
@@ -129,11 +129,14 @@ class LabelJoin:
             waits &= ~apart
         places = np.flatnonzero(waits & self._sampled(ids))
         room = max(self.settings.max_pending - self.pending, 0)
-        number = self._versions.setdefault(version, len(self._versions))
-        if self.held_bytes > _HELD_BYTES or number > _VERSIONS:
+        number = self._versions.get(version, len(self._versions))
+        if self.held_bytes > _HELD_BYTES or number >= _VERSIONS:
             room = 0
         self.tally.leave("max_pending", max(len(places) - room, 0))
         places = places[:room]
+        if not len(places):
+            return
+        self._versions[version] = number
         table = np.empty(len(places), self._layouts[layout].dtype)
         table["id"], table["time"], table["predicted"] = ids[places], time[places], predicted[places]
         table["version"] = number
@@ -232,7 +235,8 @@ class LabelJoin:
         self._checked = work.next_checked
         tally = self.tally
         for bucket in blocks.buckets(WAITING):
-            if rules.over(bucket, rules.patience_s, work.frontier):
+            too_many = blocks.rows(WAITING) > self.settings.max_pending
+            if too_many or rules.over(bucket, rules.patience_s, work.frontier):
                 gone = blocks.blocks(WAITING, bucket)
                 tally.unmatched += sum(block.rows for block in gone)
                 blocks.drop(WAITING, bucket, gone)
@@ -315,7 +319,7 @@ class LabelJoin:
         numbers = [block.number for _, _, several in read.blocks for block in several]
         sound = (
             len(read.tally.delays) == len(self.tally.delays)
-            and len(set(read.versions)) == len(read.versions) <= _VERSIONS + 1
+            and len(set(read.versions)) == len(read.versions) <= _VERSIONS
             and len(set(numbers)) == len(numbers)
             and all(kind in KINDS and several for kind, _, several in read.blocks)
             and all(

@@ -146,6 +146,15 @@ class TestBounds:
         end(fleet, LATER)
         assert matured(fleet, LATER) == 2
 
+    def test_of_labels_that_find_nothing_the_oldest_are_given_up(self):
+        fleet = a_joining_fleet(max_pending=3)
+        feed(fleet, [Label(str(i), NOW + 900 * i) for i in range(5)], now=NOW + HOUR)
+        look(fleet, NOW + HOUR, None)
+        assert account(fleet, NOW + HOUR).tally.unmatched == 2
+        feed(fleet, [Prediction("4", NOW + HOUR), Prediction("0", NOW + HOUR)])
+        end(fleet, NOW + 2 * MATURITY_S)
+        assert confusion(fleet, LATER) == {("1", "1"): 1}
+
     def test_predictions_without_an_id_or_ahead_of_the_clock_do_not_wait(self):
         fleet = a_joining_fleet()
         feed(fleet, [Prediction("", NOW), Prediction("a", NOW + DAY)], now=NOW)
