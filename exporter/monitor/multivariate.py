@@ -158,8 +158,8 @@ def samples(readout: MomentsReadout, states: Sequence[str]) -> Iterator[Sample]:
         yield metrics.MULTIVARIATE_CRITICAL.sample(test.critical, **named)
         yield metrics.MULTIVARIATE_PVALUE.sample(test.p_value, **named)
         if not readout.catching_up:
-            yield metrics.MULTIVARIATE_DRIFTED.sample(test.drifted, **named)
-            yield metrics.MULTIVARIATE_PAGING.sample(not test.extrapolated, **named)
+            yield metrics.MULTIVARIATE_DRIFTED.sample(int(test.drifted), **named)
+            yield metrics.MULTIVARIATE_PAGING.sample(int(not test.extrapolated), **named)
 
 
 def _means(moments: Moments, window: Read, c: float) -> Iterator[Change]:

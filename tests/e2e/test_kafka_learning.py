@@ -21,6 +21,8 @@ ROWS = 20_000
 KILLED_AFTER = (7_000, 19_999, 23_000)
 """Twice while it learns, once after."""
 TOTAL = 30_000
+PER_FEATURE = ("ml_feature_", "ml_multivariate_")
+"""What is counted against the reference."""
 
 
 @long
@@ -57,7 +59,7 @@ def test_what_is_learned_and_how_far_learning_is_survive_a_kill(apache_kafka: Ap
         uninterrupted = counters(exporter.get("/metrics").text)
     assert len(learned) == 1
     # From which event on bins are counted depends on the tick that completes the reference.
-    without_bins = {name: value for name, value in uninterrupted.items() if not name.startswith("ml_feature_")}
+    without_bins = {name: value for name, value in uninterrupted.items() if not name.startswith(PER_FEATURE)}
     assert {name: after_kills.get(name) for name in without_bins} == without_bins
 
 
