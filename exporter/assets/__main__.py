@@ -4,10 +4,15 @@ import sys
 from pathlib import Path
 
 from exporter.assets.metrics_table import metrics_page
+from exporter.assets.rules import prometheus
+from exporter.catalog.rules import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 
-GENERATED = ((Path("docs/metrics.md"), metrics_page),)
+GENERATED = (
+    (Path("docs/metrics.md"), metrics_page),
+    (Path("alerts/rules.yml"), lambda: prometheus(Settings())),
+)
 """Every generated file, and what makes it."""
 
 

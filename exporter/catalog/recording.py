@@ -1,0 +1,9 @@
+"""Every recording rule, in groups that Prometheus evaluates side by side."""
+
+from exporter.catalog.drift_rules import drift_group
+from exporter.catalog.rules import Group, Settings
+
+
+def recording_groups(settings: Settings) -> tuple[Group, ...]:
+    """Groups of recording rules."""
+    return (drift_group(settings),)

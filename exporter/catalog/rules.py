@@ -1,0 +1,98 @@
+"""What a rule is, and what may differ between the places where rules run; the rules are in recording and alerts.
+
+Counters are summed over replicas in steps of five minutes, and every window is a sum of steps: no rule reads raw
+counters over more than 5 minutes to get a window, so a window of a month costs a Prometheus what its steps cost.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from exporter.catalog import thresholds
+from exporter.catalog.metric import Label, Metric
+from exporter.catalog.thresholds import Default
+
+_SCRAPE = "the scrape configuration"
+CLUSTER = Label("cluster", "Cluster of the scraped target, where several share a Prometheus.", _SCRAPE)
+NAMESPACE = Label("namespace", "Namespace of the scraped target.", _SCRAPE)
+JOB = Label("job", "Job of the scraped target.", _SCRAPE)
+INSTANCE = Label("instance", "Address of the scraped target.", _SCRAPE)
+LE = Label("le", "Upper bound of a histogram's bucket.", "a fixed list")
+TARGET_LABELS = (CLUSTER, NAMESPACE, JOB, INSTANCE, LE)
+"""Labels that rules may use though no metric declares them: Prometheus, or the format, adds them."""
+
+UP = Metric("up", "gauge", "1 if the last scrape of the target succeeded, else 0.", (JOB, INSTANCE))
+EXTERNAL = (UP,)
+"""Metrics of others that rules read. They are not ours to emit."""
+
+STEP_M = 5
+"""Minutes of a step: at least four scrapes of the customary 15 s, up to a minute, lie in it."""
+STEP = f"{STEP_M}m"
+_UNITS_M = {"m": 1, "h": 60, "d": 1440}
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A window as Prometheus writes it: `1h`, `30d`. Raises ValueError unless it is a number of steps, two or more."""
+
+    text: str
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[1-9][0-9]*[mhd]", self.text) or self.minutes % STEP_M or self.minutes < 2 * STEP_M:
+            raise ValueError(f"{self.text}: a window is a multiple of {STEP}, e.g. 1h, 1d or 30d")
+
+    @property
+    def minutes(self) -> int:
+        """Its length."""
+        return int(self.text[:-1]) * _UNITS_M[self.text[-1]]
+
+    def sum(self, record: str, offset: str = "") -> str:
+        """The sum of a record's steps. Without its last minute a range holds the same number of steps everywhere.
+
+        Prometheus 2 counts samples at both ends of a range, Prometheus 3 at one.
+        """
+        return f"sum_over_time({record}[{self.minutes - 1}m]{offset and f' offset {offset}'})"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What may differ between the places where rules run.
+
+    `targets` are the labels that tell one deployment from another; `windows` those of the recorded scores, of which
+    alerts read the first; `bins` and `score_bins` how many ordinal bins the rules of KS and AUC go through;
+    `overrides` replace defaults by name; `runbooks` and `dashboards` are where links lead, without a slash at the end.
+    """
+
+    targets: tuple[str, ...] = (NAMESPACE.name,)
+    windows: tuple[Window, ...] = (Window("1h"), Window("1d"))
+    bins: int = thresholds.DISCRETE_VALUES.count
+    score_bins: int = thresholds.SCORE_BINS.count
+    overrides: Mapping[str, float] = field(default_factory=dict)
+    runbooks: str = "https://runbooks.example.com/model-health-exporter"
+    dashboards: str = "https://grafana.example.com/d"
+
+    def by(self, *labels: Label) -> str:
+        """Labels of an aggregation or a join: those of the target, and these."""
+        return ", ".join((*self.targets, *(label.name for label in labels)))
+
+    def number(self, default: Default) -> str:
+        """A default, or what overrides it, as PromQL writes it."""
+        return f"{self.overrides.get(default.name, default.value):.10g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A recording rule; `labels` are added to what its expression yields."""
+
+    record: str
+    expr: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Rules that are evaluated in this order, each seeing what those before it recorded."""
+
+    name: str
+    rules: "tuple[Recording, ...]"
+    interval: str = STEP

@@ -1,0 +1,23 @@
+import pytest
+
+from exporter.catalog.labels import MODEL
+from exporter.catalog.rules import Settings, Window
+from exporter.catalog.thresholds import MIN_LABELS
+
+
+@pytest.mark.parametrize("text", ["", "1", "h", "0h", "-1h", "1.5h", "1w", "5m", "7m", "1h30m", "1h\n"])
+def test_what_is_no_window_of_whole_steps_is_refused(text):
+    with pytest.raises(ValueError, match="multiple of 5m"):
+        Window(text)
+
+
+@pytest.mark.parametrize("text, range_", [("10m", "9m"), ("1h", "59m"), ("30d", "43199m")])
+def test_a_window_leaves_out_its_last_minute(text, range_):
+    assert Window(text).sum("steps") == f"sum_over_time(steps[{range_}])"
+    assert Window(text).sum("steps", "1d") == f"sum_over_time(steps[{range_}] offset 1d)"
+
+
+def test_settings_name_targets_first_and_override_defaults():
+    assert Settings(("cluster", "namespace")).by(MODEL) == "cluster, namespace, model"
+    assert Settings().number(MIN_LABELS) == "200"
+    assert Settings(overrides={"min_labels": 50}).number(MIN_LABELS) == "50"
