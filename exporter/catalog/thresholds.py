@@ -218,6 +218,12 @@ LOSS_TOLERANCE = Default(
     "ratio",
     "A loss or an error, which has the scale of its model, may be worse by this share of the baseline.",
 )
+ERROR_BUDGET = Default(
+    "error_budget",
+    0.001,
+    "ratio",
+    "Share of predictions that may fail: three nines are customary.",
+)
 SEGMENT_TOP = Default(
     "segments_top",
     10,

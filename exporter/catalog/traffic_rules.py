@@ -1,0 +1,76 @@
+"""Traffic, failures and latency of the fleet, and how fast the failures use up the error budget."""
+
+from collections.abc import Iterator
+
+from exporter.catalog import metrics, thresholds
+from exporter.catalog.labels import MODEL, QUANTILE, VERSION
+from exporter.catalog.metric import Label, Metric
+from exporter.catalog.rules import LE, STEP, Group, Recording, Settings, Window
+
+ROLE = next(label for label in metrics.MODEL_INFO.labels if label.name == "role")
+QUANTILES = ("0.5", "0.95", "0.99")
+BURN_WINDOWS = tuple(map(Window, ("30m", "1h", "2h", "6h", "1d")))
+"""Those of the burn alerts; beside each long one there is a short one, which says that it still burns."""
+QUARTER = Window("15m")
+"""As short as traffic can be judged by."""
+
+
+def traffic(name: str, window: str) -> str:
+    """The record of a version's `predictions`, `prediction_errors` or their ratio, e.g. over `1h`."""
+    return f"model_version:ml_{name}:increase{window}"
+
+
+def of_role(name: str, window: Window) -> str:
+    """The record of `predictions` or `prediction_errors` by the role of the version, e.g. canary."""
+    return f"model_role:ml_{name}:increase{window.text}"
+
+
+def latency(window: Window) -> str:
+    """The record of latency by quantile, in seconds."""
+    return f"model_version_objective_quantile:ml_prediction_duration_seconds:increase{window.text}"
+
+
+def traffic_group(settings: Settings) -> Group:
+    """Steps, and what every window says."""
+    return Group("model-health-traffic", tuple(_rules(settings)))
+
+
+def _rules(settings: Settings) -> Iterator[Recording]:
+    buckets = f"model_version_le:ml_prediction_duration_seconds_bucket:increase{STEP}"
+    yield _step(settings, traffic("predictions", STEP), metrics.PREDICTIONS)
+    yield _step(settings, traffic("prediction_errors", STEP), metrics.PREDICTION_ERRORS)
+    yield _step(settings, buckets, metrics.PREDICTION_DURATION, "_bucket", LE)
+    yield from _failures(settings, STEP)
+    windows = sorted({*settings.windows, *BURN_WINDOWS, QUARTER}, key=lambda window: window.minutes)
+    for window in windows:
+        for name in ("predictions", "prediction_errors"):
+            yield Recording(traffic(name, window.text), window.sum(traffic(name, STEP)))
+        yield from _failures(settings, window.text)
+    by = settings.by(MODEL, VERSION)
+    for window in settings.windows:
+        role = settings.by(MODEL, ROLE)
+        for name in ("predictions", "prediction_errors"):
+            yield Recording(
+                of_role(name, window),
+                f"sum by ({role}) (\n"
+                f"  {traffic(name, window.text)}\n"
+                f"  * on ({by}) group_left ({ROLE.name})\n"
+                f'  max by ({by}, {ROLE.name}) ({metrics.MODEL_INFO.name}{{{ROLE.name}!=""}})\n'
+                f")",
+            )
+        for quantile in QUANTILES:
+            yield Recording(
+                latency(window), f"histogram_quantile({quantile}, {window.sum(buckets)})", {QUANTILE.name: quantile}
+            )
+
+
+def _step(settings: Settings, record: str, metric: Metric, suffix: str = "", *labels: Label) -> Recording:
+    by = settings.by(MODEL, VERSION, *labels)
+    return Recording(record, f"sum by ({by}) (increase({metric.name}{suffix}[{STEP}]))")
+
+
+def _failures(settings: Settings, window: str) -> Iterator[Recording]:
+    ratio = traffic("prediction_errors_ratio", window)
+    yield Recording(ratio, f"{traffic('prediction_errors', window)} / ({traffic('predictions', window)} > 0)")
+    budget = settings.number(thresholds.ERROR_BUDGET)
+    yield Recording(traffic("prediction_errors_burn", window), f"{ratio} / {budget}")
