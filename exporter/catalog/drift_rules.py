@@ -13,7 +13,8 @@ from exporter.catalog.rules import STEP, Group, Recording, Settings, Window
 
 _FEATURE = "model_version_feature"
 _BIN = "model_version_feature_bin"
-_STEP = f"{_BIN}:ml_feature_bin_observations:increase{STEP}"
+OBSERVATIONS = f"{_BIN}:ml_feature_bin_observations:increase{STEP}"
+"""The record of steps: values by bin."""
 _RATIO = f"{_BIN}:ml_feature_reference_ratio:max"
 _COUNT = f"{_BIN}:ml_feature_reference_observations:max"
 _SAMPLES = f"{_FEATURE}:ml_feature_reference_samples:max"
@@ -32,14 +33,19 @@ def counts(name: str, window: Window) -> str:
     return f"model_version:ml_inputs_{name}:increase{window.text}"
 
 
+def drift_steps(settings: Settings) -> Iterator[Recording]:
+    """Values by bin."""
+    binned = settings.by(MODEL, VERSION, REFERENCE, KIND, FEATURE, BIN)
+    yield Recording(OBSERVATIONS, f"sum by ({binned}) (increase({metrics.BIN_OBSERVATIONS.name}[{STEP}]))")
+
+
 def drift_group(settings: Settings) -> Group:
-    """Steps, references, and the scores of every window."""
+    """References, and the scores of every window."""
     return Group("model-health-drift", tuple(_rules(settings)))
 
 
 def _rules(settings: Settings) -> Iterator[Recording]:
     feature = settings.by(MODEL, VERSION, REFERENCE, KIND, FEATURE)
-    yield Recording(_STEP, f"sum by ({feature}, bin) (increase({metrics.BIN_OBSERVATIONS.name}[{STEP}]))")
     # Every replica exports its references: they are the same, and count once.
     yield Recording(_RATIO, f"max by ({feature}, {BIN.name}) ({metrics.REFERENCE_RATIO.name})")
     yield Recording(_SAMPLES, f"max by ({feature}) ({metrics.REFERENCE_SAMPLES.name})")
@@ -61,7 +67,7 @@ def _windowed(settings: Settings, window: Window) -> Iterator[Recording]:
     n, psi, critical = scores("live_observations", window), scores("psi", window), scores("psi_critical", window)
     drifted = scores("drifted", window)
     # A bin that was never seen counts 0; one that the reference does not have does not count.
-    yield Recording(live, f"({window.sum(_STEP)} or 0 * {_RATIO})\nand {_RATIO}")
+    yield Recording(live, f"({window.sum(OBSERVATIONS)} or 0 * {_RATIO})\nand {_RATIO}")
     yield Recording(n, f"sum without (bin) ({live})")
     # Absent below min_samples, and with it everything that is made of it.
     yield Recording(

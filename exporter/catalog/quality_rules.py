@@ -25,7 +25,8 @@ def _steps(metric: Metric, *labels: str) -> str:
     return f"{level}:{metric.name.removesuffix('_total')}:increase{STEP}"
 
 
-_JOINED = _steps(metrics.LABELS_JOINED, PREDICTED.name, ACTUAL.name)
+JOINED = _steps(metrics.LABELS_JOINED, PREDICTED.name, ACTUAL.name)
+"""The record of steps: labels by what was predicted and what was true."""
 _MATURED = _steps(metrics.LABELS_MATURED)
 _ABSOLUTE = _steps(metrics.LABEL_ABSOLUTE_ERROR)
 _SQUARED = _steps(metrics.LABEL_SQUARED_ERROR)
@@ -45,14 +46,10 @@ def joined(window: Window) -> str:
     return f"{_VERSION}:ml_labels_joined:increase{window.text}"
 
 
-def quality_group(settings: Settings) -> Group:
-    """Steps, and the qualities of every window."""
-    return Group("model-health-quality", tuple(_rules(settings)))
-
-
-def _rules(settings: Settings) -> Iterator[Recording]:
+def quality_steps(settings: Settings) -> Iterator[Recording]:
+    """Labels, errors and bins of the score."""
     for record, metric, labels in (
-        (_JOINED, metrics.LABELS_JOINED, (PREDICTED, ACTUAL)),
+        (JOINED, metrics.LABELS_JOINED, (PREDICTED, ACTUAL)),
         (_MATURED, metrics.LABELS_MATURED, ()),
         (_ABSOLUTE, metrics.LABEL_ABSOLUTE_ERROR, ()),
         (_SQUARED, metrics.LABEL_SQUARED_ERROR, ()),
@@ -62,6 +59,14 @@ def _rules(settings: Settings) -> Iterator[Recording]:
         (_BIN_SCORE, metrics.SCORE_BIN_SCORE, (SCORE_BIN,)),
     ):
         yield Recording(record, f"sum by ({settings.by(MODEL, VERSION, *labels)}) (increase({metric.name}[{STEP}]))")
+
+
+def quality_group(settings: Settings) -> Group:
+    """The qualities of every window."""
+    return Group("model-health-quality", tuple(_rules(settings)))
+
+
+def _rules(settings: Settings) -> Iterator[Recording]:
     for window in settings.windows:
         yield from _classes(settings, window)
         yield from _errors(settings, window)
@@ -90,7 +95,7 @@ def _classes(settings: Settings, window: Window) -> Iterator[Recording]:
     classified = f'{pairs}{{predicted!=""}}'
     predicted = f"sum without (actual) ({classified})"
     enough = f"and on ({settings.by(MODEL, VERSION)}) {_samples(_ABOVE, window)}"
-    yield Recording(pairs, window.sum(_JOINED))
+    yield Recording(pairs, window.sum(JOINED))
     yield Recording(joined(window), f"sum without (predicted, actual) ({pairs})")
     yield Recording(
         f"{_VERSION}:ml_label_coverage:increase{window.text}", f"{joined(window)} / ({window.sum(_MATURED)} > 0)"

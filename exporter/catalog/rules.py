@@ -1,12 +1,15 @@
 """What a rule is, and what may differ between the places where rules run; the rules are in recording and alerts.
 
 Counters are summed over replicas in steps of five minutes, and every window is a sum of steps: no rule reads raw
-counters over more than 5 minutes to get a window, so a window of a month costs a Prometheus what its steps cost.
+counters over more than 5 minutes to get a window, so a window of a month costs a Prometheus what its steps cost. Steps
+are evaluated once a step, and only read as ranges; all else is evaluated more often than the 5 minutes for which
+Prometheus takes a value for current, or alerts would flicker.
 """
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from exporter.catalog import thresholds
 from exporter.catalog.metric import Label, Metric
@@ -28,6 +31,8 @@ EXTERNAL = (UP,)
 STEP_M = 5
 """Minutes of a step: at least four scrapes of the customary 15 s, up to a minute, lie in it."""
 STEP = f"{STEP_M}m"
+INTERVAL = "2m"
+"""Between evaluations of what is made of steps."""
 _UNITS_M = {"m": 1, "h": 60, "d": 1440}
 
 
@@ -47,11 +52,11 @@ class Window:
         return int(self.text[:-1]) * _UNITS_M[self.text[-1]]
 
     def sum(self, record: str, offset: str = "") -> str:
-        """The sum of a record's steps. Without its last minute a range holds the same number of steps everywhere.
+        """The sum of a record's steps. A range that lacks a second holds the same number of steps whenever it ends.
 
-        Prometheus 2 counts samples at both ends of a range, Prometheus 3 at one.
+        With that second it might hold one more: Prometheus 2 counts samples at both ends of a range, 3 at one.
         """
-        return f"sum_over_time({record}[{self.minutes - 1}m]{offset and f' offset {offset}'})"
+        return f"sum_over_time({record}[{self.minutes - 1}m59s]{offset and f' offset {offset}'})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +94,41 @@ class Recording:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
+Severity = Literal["critical", "warning", "info", "none"]
+"""critical pages, warning is a ticket, info is context; none is for the watchdog."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """An alert whose condition has parts that must hold together.
+
+    `pending` is how long it must hold, `keep` how long it fires on when it no longer does, "" for not at all. Texts are
+    templates of Prometheus. `dashboard` is the uid of the dashboard to look at, with `labels` as its variables; `extra`
+    are labels that tell a reader, or a route, more.
+    """
+
+    name: str
+    expr: str
+    severity: Severity
+    component: str
+    summary: str
+    description: str
+    labels: tuple[str, ...]
+    pending: str = ""
+    keep: str = ""
+    dashboard: str = "model-health"
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def runbook(self) -> str:
+        """File name of its runbook."""
+        return f"{self.name.lower()}.md"
+
+
 @dataclass(frozen=True, slots=True)
 class Group:
     """Rules that are evaluated in this order, each seeing what those before it recorded."""
 
     name: str
-    rules: "tuple[Recording, ...]"
-    interval: str = STEP
+    rules: tuple[Recording | Alert, ...]
+    interval: str = INTERVAL

@@ -224,6 +224,43 @@ ERROR_BUDGET = Default(
     "ratio",
     "Share of predictions that may fail: three nines are customary.",
 )
+FAULTY_RATIO = Default(
+    "faulty_ratio", 0.2, "ratio", "Share of values that are missing, invalid or unseen in a feature that has failed."
+)
+FAULTY_FEATURES = Default(
+    "faulty_features",
+    3,
+    "features",
+    "Features that fail together when their pipeline does; one alone is its own producer's fault.",
+)
+CANARY_PREDICTIONS = Default(
+    "canary_predictions", 100, "predictions", "From fewer the normal law of a share of failures does not hold."
+)
+CANARY_Z = Default(
+    "canary_z",
+    3,
+    "standard deviations",
+    "A look every 5 minutes at an hour's failures: at 3 a healthy canary is accused once in hundreds of rollouts.",
+)
+CANARY_MARGIN = Default("canary_margin", 0.01, "ratio", "Failures a canary may have more: one in a hundred.")
+TRAFFIC_RATIO = Default(
+    "traffic_ratio", 0.1, "ratio", "Traffic below a tenth of that of the day before at this time is a stop, not a lull."
+)
+TRAFFIC_PREDICTIONS = Default(
+    "traffic_predictions",
+    100,
+    "predictions",
+    "In a quarter of an hour of the day before; where there were fewer, chance may leave none.",
+)
+DROPPED_RATIO = Default(
+    "dropped_ratio", 0.01, "ratio", "Events dropped that bias no score noticeably: one in a hundred."
+)
+DROPPED_EVENTS = Default("dropped_events", 100, "events", "Fewer dropped in a quarter of an hour are no trend.")
+STALLED_S = Default("stalled", 60, "s", "Twelve ticks of the customary length: scores this old are not those of now.")
+SERIES_RATIO = Default(
+    "series_ratio", 0.9, "ratio", "Above it the budget is what withholds series, and not a burst of names long gone."
+)
+STATE_AGE_S = Default("state_age", 300, "s", "What a crash may lose: five minutes; shorter troubles mend themselves.")
 SEGMENT_TOP = Default(
     "segments_top",
     10,

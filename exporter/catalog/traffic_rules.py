@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 from exporter.catalog import metrics, thresholds
 from exporter.catalog.labels import MODEL, QUANTILE, VERSION
-from exporter.catalog.metric import Label, Metric
 from exporter.catalog.rules import LE, STEP, Group, Recording, Settings, Window
 
 ROLE = next(label for label in metrics.MODEL_INFO.labels if label.name == "role")
@@ -13,6 +12,8 @@ BURN_WINDOWS = tuple(map(Window, ("30m", "1h", "2h", "6h", "1d")))
 """Those of the burn alerts; beside each long one there is a short one, which says that it still burns."""
 QUARTER = Window("15m")
 """As short as traffic can be judged by."""
+_COUNTED = (("predictions", metrics.PREDICTIONS), ("prediction_errors", metrics.PREDICTION_ERRORS))
+_BUCKETS = f"model_version_le:ml_prediction_duration_seconds_bucket:increase{STEP}"
 
 
 def traffic(name: str, window: str) -> str:
@@ -30,26 +31,34 @@ def latency(window: Window) -> str:
     return f"model_version_objective_quantile:ml_prediction_duration_seconds:increase{window.text}"
 
 
+def traffic_steps(settings: Settings) -> Iterator[Recording]:
+    """Predictions, failures and latencies."""
+    by = settings.by(MODEL, VERSION)
+    for record, metric in _COUNTED:
+        yield Recording(traffic(record, STEP), f"sum by ({by}) (increase({metric.name}[{STEP}]))")
+    buckets = f"{metrics.PREDICTION_DURATION.name}_bucket"
+    yield Recording(_BUCKETS, f"sum by ({settings.by(MODEL, VERSION, LE)}) (increase({buckets}[{STEP}]))")
+
+
 def traffic_group(settings: Settings) -> Group:
-    """Steps, and what every window says."""
+    """What every window says."""
     return Group("model-health-traffic", tuple(_rules(settings)))
 
 
 def _rules(settings: Settings) -> Iterator[Recording]:
-    buckets = f"model_version_le:ml_prediction_duration_seconds_bucket:increase{STEP}"
-    yield _step(settings, traffic("predictions", STEP), metrics.PREDICTIONS)
-    yield _step(settings, traffic("prediction_errors", STEP), metrics.PREDICTION_ERRORS)
-    yield _step(settings, buckets, metrics.PREDICTION_DURATION, "_bucket", LE)
-    yield from _failures(settings, STEP)
+    by = settings.by(MODEL, VERSION)
+    # Of the last minutes, not of the last step, which may be that old itself.
+    predictions, errors = (f"sum by ({by}) (increase({metric.name}[{STEP}]))" for _, metric in _COUNTED)
+    yield from _failures(settings, STEP, errors, predictions)
     windows = sorted({*settings.windows, *BURN_WINDOWS, QUARTER}, key=lambda window: window.minutes)
     for window in windows:
-        for name in ("predictions", "prediction_errors"):
-            yield Recording(traffic(name, window.text), window.sum(traffic(name, STEP)))
-        yield from _failures(settings, window.text)
-    by = settings.by(MODEL, VERSION)
+        records = {name: traffic(name, window.text) for name, _ in _COUNTED}
+        for name, record in records.items():
+            yield Recording(record, window.sum(traffic(name, STEP)))
+        yield from _failures(settings, window.text, records["prediction_errors"], records["predictions"])
     for window in settings.windows:
         role = settings.by(MODEL, ROLE)
-        for name in ("predictions", "prediction_errors"):
+        for name, _ in _COUNTED:
             yield Recording(
                 of_role(name, window),
                 f"sum by ({role}) (\n"
@@ -60,17 +69,11 @@ def _rules(settings: Settings) -> Iterator[Recording]:
             )
         for quantile in QUANTILES:
             yield Recording(
-                latency(window), f"histogram_quantile({quantile}, {window.sum(buckets)})", {QUANTILE.name: quantile}
+                latency(window), f"histogram_quantile({quantile}, {window.sum(_BUCKETS)})", {QUANTILE.name: quantile}
             )
 
 
-def _step(settings: Settings, record: str, metric: Metric, suffix: str = "", *labels: Label) -> Recording:
-    by = settings.by(MODEL, VERSION, *labels)
-    return Recording(record, f"sum by ({by}) (increase({metric.name}{suffix}[{STEP}]))")
-
-
-def _failures(settings: Settings, window: str) -> Iterator[Recording]:
+def _failures(settings: Settings, window: str, errors: str, predictions: str) -> Iterator[Recording]:
     ratio = traffic("prediction_errors_ratio", window)
-    yield Recording(ratio, f"{traffic('prediction_errors', window)} / ({traffic('predictions', window)} > 0)")
-    budget = settings.number(thresholds.ERROR_BUDGET)
-    yield Recording(traffic("prediction_errors_burn", window), f"{ratio} / {budget}")
+    yield Recording(ratio, f"{errors} / ({predictions} > 0)")
+    yield Recording(traffic("prediction_errors_burn", window), f"{ratio} / {settings.number(thresholds.ERROR_BUDGET)}")

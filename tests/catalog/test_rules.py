@@ -11,8 +11,8 @@ def test_what_is_no_window_of_whole_steps_is_refused(text):
         Window(text)
 
 
-@pytest.mark.parametrize("text, range_", [("10m", "9m"), ("1h", "59m"), ("30d", "43199m")])
-def test_a_window_leaves_out_its_last_minute(text, range_):
+@pytest.mark.parametrize("text, range_", [("10m", "9m59s"), ("1h", "59m59s"), ("30d", "43199m59s")])
+def test_a_window_lacks_a_second(text, range_):
     assert Window(text).sum("steps") == f"sum_over_time(steps[{range_}])"
     assert Window(text).sum("steps", "1d") == f"sum_over_time(steps[{range_}] offset 1d)"
 

@@ -1,0 +1,93 @@
+"""Every alert about exporters, by target: one that does not see must not look like healthy models."""
+
+from collections.abc import Iterator
+
+from exporter.catalog import metrics, thresholds
+from exporter.catalog.labels import SOURCE
+from exporter.catalog.rules import INSTANCE, JOB, UP, Alert, Settings
+
+_TARGET = (JOB.name, INSTANCE.name)
+_WHO = "{{ $labels.instance }}"
+_DASHBOARD = "model-health-exporter"
+
+
+def process_alerts(settings: Settings) -> Iterator[Alert]:
+    """Alerts of a target, and the watchdog."""
+    by = settings.by(JOB, INSTANCE)
+    up = f"max by ({by}) ({UP.name})"
+    yield Alert(
+        "MLExporterDown",
+        f"{up} == 0\nand on ({by})\ncount_over_time({metrics.BUILD_INFO.name}[1d]) > 0",
+        "critical",
+        "exporter",
+        f"Exporter {_WHO} cannot be scraped.",
+        "It could within the last day. Its models are not watched, and alerts about them are silent.",
+        _TARGET,
+        pending="5m",
+        dashboard=_DASHBOARD,
+    )
+    yield Alert(
+        "MLExporterTicksStalled",
+        f"time() - max by ({by}) ({metrics.LAST_TICK_TIMESTAMP.name}) > {settings.number(thresholds.STALLED_S)}\n"
+        f"and on ({by})\n{up} == 1",
+        "critical",
+        "exporter",
+        f"Exporter {_WHO} answers, but with old values.",
+        "Its last tick ended {{ $value | humanizeDuration }} ago.",
+        _TARGET,
+        pending="2m",
+        dashboard=_DASHBOARD,
+    )
+    yield Alert(
+        "MLSeriesBudgetReached",
+        f"max by ({by}) ({metrics.SERIES.name}) / max by ({by}) ({metrics.SERIES_LIMIT.name})"
+        f" > {settings.number(thresholds.SERIES_RATIO)}\n"
+        f"and\nsum by ({by}) (increase({metrics.SERIES_DROPPED.name}[15m])) > 0",
+        "warning",
+        "exporter",
+        f"Exporter {_WHO} withholds series.",
+        "{{ $value | humanizePercentage }} of its series limit are used, and it leaves out what does not fit.",
+        _TARGET,
+        pending="15m",
+        dashboard=_DASHBOARD,
+    )
+    source = settings.by(JOB, INSTANCE, SOURCE)
+    # Those that are no predictions are dropped by design.
+    dropped = (
+        f'sum by ({source}) (increase({metrics.INGEST_DROPPED.name}{{reason!~"not_a_prediction|tombstone"}}[15m]))'
+    )
+    yield Alert(
+        "MLEventsDropped",
+        f"{dropped} / sum by ({source}) (increase({metrics.INGEST_EVENTS.name}[15m]))"
+        f" > {settings.number(thresholds.DROPPED_RATIO)}\n"
+        f"and\n{dropped} >= {settings.number(thresholds.DROPPED_EVENTS)}",
+        "warning",
+        "exporter",
+        f"Exporter {_WHO} drops events.",
+        "{{ $value | humanizePercentage }} of the events of {{ $labels.source }} could be read but were not counted.",
+        (*_TARGET, SOURCE.name),
+        pending="10m",
+        dashboard=_DASHBOARD,
+    )
+    yield Alert(
+        "MLStateWritesFailing",
+        f"time() - max by ({by}) ({metrics.STATE_LAST_WRITE.name}) > {settings.number(thresholds.STATE_AGE_S)}\n"
+        f"and\nsum by ({by}) (increase({metrics.STATE_WRITE_FAILURES.name}[10m])) > 0",
+        "critical",
+        "exporter",
+        f"Exporter {_WHO} cannot write its state.",
+        "The last write was {{ $value | humanizeDuration }} ago: a crash would lose what came since.",
+        _TARGET,
+        pending="5m",
+        dashboard=_DASHBOARD,
+    )
+    yield Alert(
+        "MLWatchdog",
+        "vector(1)",
+        "none",
+        "exporter",
+        "Alerts arrive.",
+        "Always firing: whoever expects it and misses it knows that alerts no longer arrive.",
+        (),
+        dashboard=_DASHBOARD,
+    )

@@ -1,0 +1,63 @@
+"""Each alert fires with its exact texts in one story, and in another half of its condition is not enough."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import yaml
+
+from exporter.assets.__main__ import ROOT
+from tests.assets.promql import selectors
+from tests.assets.promtool import run
+
+GROUPS = yaml.safe_load((ROOT / "alerts/rules.yml").read_text(encoding="utf-8"))["groups"]
+STORIES = {path.stem: path for path in sorted((ROOT / "alerts/stories").glob("*.yml"))}
+ALERTS = {rule["alert"] for group in GROUPS for rule in group["rules"] if "alert" in rule}
+
+
+def needed(expressions: Iterable[str]) -> list[dict[str, Any]]:
+    """The committed groups, with only the alerts and the records that expressions read, or what these read."""
+    names: set[str] = set()
+    waiting = list(expressions)
+    records: dict[str, list[str]] = {}
+    for rule in (rule for group in GROUPS for rule in group["rules"]):
+        records.setdefault(rule.get("record", rule.get("alert")), []).append(rule["expr"])
+    while waiting:
+        for name in {name for name, _ in selectors(waiting.pop())} & records.keys() - names:
+            names.add(name)
+            waiting += records[name]
+    return [group | {"rules": [rule for rule in group["rules"] if rule.get("record") in names]} for group in GROUPS]
+
+
+def test_every_alert_fires_and_stays_silent_as_its_stories_tell(tmp_path):
+    copies = []
+    for name, path in STORIES.items():
+        story = yaml.safe_load(path.read_text(encoding="utf-8"))
+        alerts = [rule for group in GROUPS for rule in group["rules"] if rule.get("alert", "").lower() == name]
+        read = [one["expr"] for test in story["tests"] for one in test.get("promql_expr_test", ())]
+        # Only what the story is about: all rules over a day of a story take seconds.
+        groups = needed([*read, *(alert["expr"] for alert in alerts)])
+        groups[-1]["rules"] = alerts
+        copies.append(tmp_path / name / "stories" / path.name)
+        copies[-1].parent.mkdir(parents=True)
+        copies[-1].write_bytes(path.read_bytes())
+        (tmp_path / name / "rules.yml").write_text(yaml.safe_dump({"groups": groups}))
+
+    run("test", "rules", *copies)
+
+
+def test_every_alert_has_both_stories():
+    assert STORIES.keys() == {name.lower() for name in ALERTS}
+    for name, path in STORIES.items():
+        story = yaml.safe_load(path.read_text(encoding="utf-8"))
+        assert story["group_eval_order"] == [group["name"] for group in GROUPS]
+        fires, *silent = story["tests"]
+        (told,) = fires["alert_rule_test"]
+        assert told["alertname"].lower() == name
+        assert told["exp_alerts"]
+        if name == "mlwatchdog":
+            # It has no condition.
+            assert not silent
+            continue
+        ((quiet, half),) = [(one["alert_rule_test"][0], one["promql_expr_test"][0]) for one in silent]
+        assert (quiet["alertname"], quiet["exp_alerts"]) == (told["alertname"], [])
+        assert half["exp_samples"]

@@ -1,0 +1,33 @@
+import re
+
+import pytest
+
+from exporter.assets.rules import all_groups, annotations
+from exporter.catalog.rules import Alert, Settings
+from tests.assets.promql import DECLARED, LABELS, labels, selectors
+
+SETTINGS = Settings(("cluster", "namespace"))
+RULES = [rule for group in all_groups(SETTINGS) for rule in group.rules]
+ALERTS = [rule for rule in RULES if isinstance(rule, Alert)]
+RECORDS = {rule.record for rule in RULES if not isinstance(rule, Alert)}
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.name)
+def test_alerts_read_what_is_declared_or_recorded(alert):
+    for name, matched in selectors(alert.expr):
+        assert name in RECORDS or matched <= DECLARED[name]
+        assert matched <= LABELS
+    assert labels(alert.expr) | set(alert.labels) <= LABELS
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.name)
+def test_texts_are_sentences_and_lead_on(alert):
+    texts = annotations(alert, SETTINGS)
+    assert texts["summary"].endswith(".")
+    assert texts["description"].endswith(".")
+    assert texts["runbook_url"].endswith(f"/{alert.name.lower()}.md")
+    # What a text names of the series must be among the labels that the series has.
+    named = set(re.findall(r"\$labels\.(\w+)", " ".join(texts.values())))
+    assert named <= {*alert.labels, *(SETTINGS.targets if alert.labels else ())}
+    if alert.severity in {"critical", "warning"} and alert.name != "MLExporterDown":
+        assert "$value" in texts["description"]
