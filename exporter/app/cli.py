@@ -24,6 +24,7 @@ from exporter.monitor.reference import Columns, Resolution
 GOOD, FINDING, BAD_INPUT, UNAVAILABLE = 0, 1, 2, 3
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
+_ALPHA = thresholds.ALPHA.value
 _FORMAT = click.Choice(["table", "json"])
 
 
@@ -177,7 +178,7 @@ def build(
 @click.option("--id", "identity", help="Column of the event id, if not that of the reference.")
 @click.option("--min-labels", default=thresholds.MIN_LABELS.count, show_default=True, type=click.IntRange(1))
 @click.option("--threshold", default=thresholds.PSI_THRESHOLD.value, show_default=True, help="PSI that is an effect.")
-@click.option("--alpha", default=thresholds.ALPHA.value, show_default=True, help="Level of the critical values.")
+@click.option("--alpha", type=float, help=f"Level of the critical values [{_ALPHA:g}; of openmetrics the budget's].")
 @click.option("--prediction", help="Column of the prediction, if not that of the reference.")
 @click.option("--score", "scores", multiple=True, help="Column of the score, if not that of the reference.")
 @click.option("--timestamp", help="Column of the event time, if not that of the reference.")
@@ -186,6 +187,7 @@ def build(
     "--segment", "tags", multiple=True, help="Column, of JSONL tag, to tell segments by; else those of the reference."
 )
 @click.option("--format", "output_format", type=click.Choice(["table", "json", "openmetrics"]), default="table")
+@click.option("--step", help="How often openmetrics tells what a window of event time shows [default: window/12].")
 @click.option("--exit-code", is_flag=True, help="Exit with 1 if a feature is drifted or a quality is degraded.")
 def replay(
     path: Path,
@@ -197,26 +199,30 @@ def replay(
     identity: str | None,
     min_labels: int,
     threshold: float,
-    alpha: float,
+    alpha: float | None,
     prediction: str | None,
     scores: tuple[str, ...],
     timestamp: str | None,
     timestamp_format: str | None,
     tags: tuple[str, ...],
     output_format: str,
+    step: str | None,
     exit_code: bool,
 ) -> None:
     """Compare recorded predictions with a reference, window by window."""
+    from exporter.app import backfill, tables  # noqa: PLC0415
     from exporter.app import labels as labelling  # noqa: PLC0415
     from exporter.app import replay as replaying  # noqa: PLC0415
-    from exporter.app import tables  # noqa: PLC0415
     from exporter.app.build import parse_scores  # noqa: PLC0415
     from exporter.app.references import load_file  # noqa: PLC0415
     from exporter.monitor.settings import ModelSettings  # noqa: PLC0415
 
     known = load_file(reference_path)
+    if step is not None and output_format != "openmetrics":
+        raise click.UsageError("--step is for --format openmetrics")
     try:
         spec = replaying.parse_window(window)
+        every = backfill.pace(spec, step) if output_format == "openmetrics" else None
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--window") from None
     given = {
@@ -237,7 +243,7 @@ def replay(
         min_samples=min_samples,
         min_labels=min_labels,
         psi_threshold=threshold,
-        alpha=alpha,
+        alpha=_ALPHA if alpha is None and output_format != "openmetrics" else alpha,
         segments=replaying.segmentations(known, tags),
     )
     labels = None
@@ -246,18 +252,19 @@ def replay(
             labels = labelling.read(labels_path, columns)
     with _input_is_ours(path), _progress("replaying") as progress:
         playing = replaying.Replay(known, settings, spec, columns, labels, progress)
-        found = list(playing.run(path))
-    if not found:
-        raise ConfigError(f"{path}: no prediction could be read; rejected: {dict(playing.rejected) or 'none'}")
+        if every is not None:
+            recording, finding = backfill.record(playing, path, every)
+        else:
+            found = list(playing.run(path))
+            finding = any(window.finding for window in found)
     if output_format == "json":
         _print_json(replaying.as_json(known, found, playing.rejected, labels))
-    elif output_format == "openmetrics":
-        from exporter.export.exposition import render  # noqa: PLC0415
-
-        click.echo(render(found[-1].snapshot.exposed[0], openmetrics=True).decode(), nl=False)
+    elif every is not None:
+        for part in recording.text():
+            click.echo(part, nl=False)
     else:
         tables.show_replay(known, found, playing.rejected, labels)
-    if exit_code and any(window.drifted or window.degraded or window.alarming for window in found):
+    if exit_code and finding:
         sys.exit(FINDING)
 
 

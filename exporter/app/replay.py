@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from exporter.app.config import seconds
+from exporter.app.config import ConfigError, seconds
 from exporter.app.labels import Labels
 from exporter.export.status import feature_scores, multivariate_scores, quality_gaps, quality_scores
 from exporter.ingest import tables
@@ -62,6 +62,11 @@ class Found:
         return is_degraded(self.view)
 
     @property
+    def finding(self) -> bool:
+        """Whether any of it is worth an exit code."""
+        return self.drifted or self.degraded or self.alarming
+
+    @property
     def suspects(self) -> list[ModelView]:
         """Segments that are drifted or degraded."""
         return [one for one in self.view.segments if any(one.drifted) or is_degraded(one)]
@@ -79,7 +84,7 @@ def is_degraded(view: ModelView) -> bool:
 
 
 @dataclass(slots=True)
-class _Part:
+class Part:
     """Rows of one window."""
 
     key: object
@@ -99,11 +104,14 @@ class Replay:
     rejected: Counter[str] = field(default_factory=Counter)
 
     def run(self, path: Path) -> Iterator[Found]:
-        """What each window shows, in order. Raises Unavailable when the file cannot be read."""
+        """What each window shows, in order.
+
+        Raises ConfigError when no row can be read, and Unavailable when the file cannot.
+        """
         settings = replace(self.settings, window=Window(1.0, 1, self.window.label, open_panes=0))
         fleet = Fleet([settings], {settings.name: [self.reference]})
-        parts = self._parts(path, fleet)
-        for number, (key, batches) in enumerate(_by_key(parts, in_order=self.window.rows is not None)):
+        parts = self.parts(path, fleet)
+        for number, (key, batches) in enumerate(by_key(parts, in_order=self.window.rows is not None)):
             yield self._window(fleet, number, key, batches)
 
     def _window(self, fleet: Fleet, number: int, key: object, batches: Sequence[Batch]) -> Found:
@@ -116,7 +124,8 @@ class Replay:
         end = max(float(batch.time.max()) for batch in batches)
         return Found(key, start, end, snapshot.models[0], snapshot)
 
-    def _parts(self, path: Path, fleet: Fleet) -> Iterator[_Part]:
+    def parts(self, path: Path, fleet: Fleet) -> Iterator[Part]:
+        """The rows of each window, in the columns of a fleet and the order of the file. Raises as `run`."""
         done = 0
         for decoded, table in self._decoded(path, fleet):
             self.rejected.update(reject.reason for reject in decoded.rejects)
@@ -127,6 +136,8 @@ class Replay:
                     yield from self._split(batch, table, done)
                     done += len(batch)
             self.progress(done)
+        if not done:
+            raise ConfigError(f"{path}: no prediction could be read; rejected: {dict(self.rejected) or 'none'}")
 
     def _decoded(self, path: Path, fleet: Fleet) -> Iterator[tuple[Decoded, Table | None]]:
         version = self.reference.version
@@ -145,7 +156,7 @@ class Replay:
             labelled = table if self.labels is None else self.labels.into_table(table)
             yield codec.decode(labelled), table
 
-    def _split(self, batch: Batch, table: Table | None, done: int) -> Iterator[_Part]:
+    def _split(self, batch: Batch, table: Table | None, done: int) -> Iterator[Part]:
         if self.window.rows is not None:
             keys = (done + np.arange(len(batch))) // self.window.rows
         elif self.window.seconds is not None:
@@ -153,7 +164,7 @@ class Replay:
         else:
             keys = self._groups(batch, table)
         for key in dict.fromkeys(keys.tolist()):
-            yield _Part(key, batch.take(np.flatnonzero(keys == key)))
+            yield Part(key, batch.take(np.flatnonzero(keys == key)))
 
     def _groups(self, batch: Batch, table: Table | None) -> Any:
         column = self.window.column
@@ -197,8 +208,8 @@ def as_json(
         "labels_unmatched": None if labels is None else labels.unmatched,
         "windows": [
             {
-                "start": _iso(window.start),
-                "end": _iso(window.end),
+                "start": iso(window.start),
+                "end": iso(window.end),
                 "key": window.key,
                 "samples": window.view.traffic_readout.predictions,
                 "features": [
@@ -262,7 +273,7 @@ def gaps_of(view: ModelView) -> dict[str, Any]:
     return {} if readout is None else quality_gaps(readout)
 
 
-def _by_key(parts: Iterator[_Part], *, in_order: bool) -> Iterator[tuple[object, list[Batch]]]:
+def by_key(parts: Iterator[Part], *, in_order: bool) -> Iterator[tuple[object, list[Batch]]]:
     """Batches by key. In order, a window ends when the next begins; otherwise everything is read first, then sorted."""
     groups: dict[Any, list[Batch]] = {}
     for part in parts:
@@ -291,7 +302,8 @@ def _lines(path: Path) -> Iterator[list[bytes]]:
         raise Unavailable(f"cannot read {path}: {error.strerror}") from None
 
 
-def _iso(moment: float) -> str | None:
+def iso(moment: float) -> str | None:
+    """A moment (epoch seconds) in RFC 3339."""
     if moment == 0:
         return None  # rows without a timestamp
     return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -58,13 +58,17 @@ def render(samples: Iterable[Sample], *, openmetrics: bool) -> bytes:
         lines.append(f"{series.text} {value if type(value) is int else format_float(value)}\n")
     parts = list[str]()
     for name, lines in families.items():
-        metric = declared[name]
-        family = name.removesuffix("_total") if openmetrics and metric.kind == "counter" else name
-        parts.append(f"# HELP {family} {metric.help}\n# TYPE {family} {metric.kind}\n")
+        parts.append(declaration(declared[name], openmetrics=openmetrics))
         parts += lines
     if openmetrics:
         parts.append("# EOF\n")
     return "".join(parts).encode()
+
+
+def declaration(metric: Metric, *, openmetrics: bool) -> str:
+    """The lines of HELP and TYPE that go before the samples of a family."""
+    family = metric.name.removesuffix("_total") if openmetrics and metric.kind == "counter" else metric.name
+    return f"# HELP {family} {metric.help}\n# TYPE {family} {metric.kind}\n"
 
 
 class ProcessMetrics:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from exporter import __version__
 from exporter.app import config
@@ -136,10 +135,18 @@ class TestGood:
             assert accuracy["estimated"] == pytest.approx(1, abs=0.01)
             assert window["quality_gaps"] == {}
 
-    def test_replay_as_openmetrics_is_read_by_its_parser(self, folder: Path):
-        ended = replay(folder, "same.csv", "--window", "2000", "--format", "openmetrics")
-        families = {family.name: family for family in text_string_to_metric_families(ended.out)}
-        assert families["ml_predictions"].samples[0].value == 2000
+    def test_replay_as_openmetrics_is_the_history_of_a_window(self, folder: Path):
+        ended = replay(
+            folder, "other.csv", "--window", "600s", "--step", "5m", "--format", "openmetrics", "--exit-code"
+        )
+        assert (ended.code, ended.err) == (FINDING, "")
+        assert ended.out.endswith("# EOF\n")
+        told = re.findall(r'^ml_predictions_total{model="m",version="1"} (\S+) (\S+)$', ended.out, re.MULTILINE)
+        assert [(float(value), float(moment) % 300) for value, moment in told] == [
+            *((0, 0), (400, 0), (1000, 0), (1600, 0), (2000, 0))
+        ]
+        drifted = re.findall(r"^ml_feature_drifted{.*colour.*} (\S+) ", ended.out, re.MULTILINE)
+        assert drifted[-1] == "1.0"
 
 
 SCORES = (
@@ -154,6 +161,10 @@ class TestBadUsage:
         refused(run("frobnicate"), BAD_INPUT, "no such command 'frobnicate'")
         refused(run("run"), BAD_INPUT, "missing option '--config'")
         refused(replay(folder, "same.csv", "--window", "soon"), BAD_INPUT, "--window.*rows.*event time.*found 'soon'")
+        history = ("same.csv", "--format", "openmetrics")
+        refused(replay(folder, *history), BAD_INPUT, "--window.*a history has windows of event time.*found '5000'")
+        refused(replay(folder, *history, "--window", "1h", "--step", "2"), BAD_INPUT, "duration.*expected, found '2'")
+        refused(replay(folder, "same.csv", "--step", "5m"), BAD_INPUT, "--step is for --format openmetrics")
 
     @pytest.mark.parametrize(
         "arguments, message",

@@ -20,6 +20,7 @@ class Prometheus:
 
     def __init__(self, port: int) -> None:
         self._port = port
+        self.url = f"http://127.0.0.1:{port}"
 
     def api(self, path: str, **parameters: str) -> Any:
         connection = HTTPConnection("127.0.0.1", self._port, timeout=10)
@@ -39,9 +40,9 @@ class Prometheus:
         finally:
             connection.close()
 
-    def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
-        """Labels and values of an instant query."""
-        found = self.api("query", query=expression)["result"]
+    def query(self, expression: str, at: float | None = None) -> list[tuple[dict[str, str], float]]:
+        """Labels and values of an instant query, now or at a moment (epoch seconds)."""
+        found = self.api("query", query=expression, **({} if at is None else {"time": str(at)}))["result"]
         return [(one["metric"], float(one["value"][1])) for one in found]
 
     def value(self, expression: str) -> float | None:
@@ -57,9 +58,9 @@ class Prometheus:
 
 
 @contextmanager
-def scraping(prometheus: str, folder: Path, jobs: Sequence[Mapping[str, Any]]) -> Iterator[Prometheus]:
-    """Prometheus with these scrape jobs, once it is ready; its data in `folder`."""
-    folder.mkdir(parents=True)
+def scraping(prometheus: str, folder: Path, jobs: Sequence[Mapping[str, Any]] = ()) -> Iterator[Prometheus]:
+    """Prometheus with these scrape jobs, once it is ready; its data in `folder`, what lies there as blocks included."""
+    folder.mkdir(parents=True, exist_ok=True)
     config = folder / "prometheus.yml"
     config.write_text(yaml.safe_dump({"global": {"scrape_interval": "1s"}, "scrape_configs": list(jobs)}))
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -71,6 +72,7 @@ def scraping(prometheus: str, folder: Path, jobs: Sequence[Mapping[str, Any]]) -
                 prometheus,
                 f"--config.file={config}",
                 f"--storage.tsdb.path={folder / 'data'}",
+                "--storage.tsdb.retention.time=100y",
                 f"--web.listen-address=127.0.0.1:{port}",
                 "--log.level=warn",
             ],
