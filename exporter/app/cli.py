@@ -4,7 +4,7 @@ import asyncio
 import gc
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,14 @@ import msgspec
 
 from exporter import __version__
 from exporter.app import config as configuration
+from exporter.app.backtest_command import backtest
 from exporter.app.config import ConfigError, Listen
+from exporter.app.printing import BAD_INPUT, FINDING, UNAVAILABLE, print_json, progress_bar
 from exporter.app.schema import PORT, KafkaConfig
 from exporter.catalog import thresholds
 from exporter.ingest.source import Unavailable
 from exporter.monitor.features import BadReference
 from exporter.monitor.reference import Columns, Resolution
-
-GOOD, FINDING, BAD_INPUT, UNAVAILABLE = 0, 1, 2, 3
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _ALPHA = thresholds.ALPHA.value
@@ -153,7 +153,7 @@ def build(
     )
     choice = building.Choice(columns, _names(exclude), _names(categorical), _names(numeric), tags)
     resolution = Resolution(knots, bins, score_bins=score_bins)
-    with _input_is_ours(path), _progress("reading") as progress:
+    with _input_is_ours(path), progress_bar("reading") as progress:
         built = building.build_reference(path, model, version, choice, resolution, progress)
     try:
         output.write_bytes(encode(built))
@@ -161,7 +161,7 @@ def build(
         raise ConfigError(f"cannot write {output}: {error.strerror}") from None
     warnings = building.warnings(built)
     if output_format == "json":
-        _print_json({"reference": built.id, "rows": built.rows, "output": str(output), "warnings": warnings})
+        print_json({"reference": built.id, "rows": built.rows, "output": str(output), "warnings": warnings})
         return
     tables.show_reference(built, output)
     for warning in warnings:
@@ -250,7 +250,7 @@ def replay(
     if labels_path is not None:
         with _input_is_ours(labels_path):
             labels = labelling.read(labels_path, columns)
-    with _input_is_ours(path), _progress("replaying") as progress:
+    with _input_is_ours(path), progress_bar("replaying") as progress:
         playing = replaying.Replay(known, settings, spec, columns, labels, progress)
         if every is not None:
             recording, finding = backfill.record(playing, path, every)
@@ -258,7 +258,7 @@ def replay(
             found = list(playing.run(path))
             finding = any(window.finding for window in found)
     if output_format == "json":
-        _print_json(replaying.as_json(known, found, playing.rejected, labels))
+        print_json(replaying.as_json(known, found, playing.rejected, labels))
     elif every is not None:
         for part in recording.text():
             click.echo(part, nl=False)
@@ -266,6 +266,9 @@ def replay(
         tables.show_replay(known, found, playing.rejected, labels)
     if exit_code and finding:
         sys.exit(FINDING)
+
+
+cli.add_command(backtest)
 
 
 @cli.command("check-config")
@@ -285,7 +288,7 @@ def check_config(path: Path, output_format: str) -> None:
     counts = _series(fleet.tick(0.0))
     total = sum(counts.values())
     if output_format == "json":
-        _print_json({"series": counts, "total": total, "limit": loaded.series_limit})
+        print_json({"series": counts, "total": total, "limit": loaded.series_limit})
     else:
         tables.show_check(path, loaded, counts)
     if total > loaded.series_limit:
@@ -338,31 +341,6 @@ def _input_is_ours(path: Path) -> Iterator[None]:
         raise ConfigError(str(error)) from None
     except BadReference as error:
         raise BadReference(f"{path}: {error}") from None
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[[int], None]]:
-    """Rows done so far, shown on a terminal only."""
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
-
-    columns = (
-        SpinnerColumn(),
-        TextColumn(what),
-        BarColumn(),
-        TextColumn("{task.completed:,} rows"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(what, total=None)
-        yield lambda rows: progress.update(task, completed=rows)
-
-
-def _print_json(value: Any) -> None:
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=1).decode())
 
 
 def _fail(message: str, code: int) -> None:

@@ -110,11 +110,11 @@ def access(config: Config, base: Path) -> Access:
 
 
 def _token(path: str | None, key: str, base: Path) -> str | None:
-    return None if path is None else _secret(base / path, key)
+    return None if path is None else secret(base / path, key)
 
 
-def _secret(path: Path, key: str) -> str:
-    """The secret that a file holds."""
+def secret(path: Path, key: str) -> str:
+    """The secret that a file holds. Raises ConfigError, naming the key; never shows the secret."""
     try:
         secret = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
@@ -131,7 +131,7 @@ def _tls(tls: TlsConfig, base: Path) -> Tls:
     }
     for name, file in files.items():
         if file is not None:
-            _secret(Path(file), f"tls.{name}")
+            secret(Path(file), f"tls.{name}")
     password = _token(tls.key_password_file, "tls.key_password_file", base)
     return Tls(**files, key_password=password, check_hostname=tls.check_hostname)
 
@@ -139,8 +139,8 @@ def _tls(tls: TlsConfig, base: Path) -> Tls:
 def _sasl(sasl: SaslConfig, base: Path) -> Sasl:
     if sasl.token_file is not None:
         path = base / sasl.token_file
-        _secret(path, "sasl.token_file")
-        return Sasl(sasl.mechanism, token=lambda: _secret(path, "sasl.token_file"))
+        secret(path, "sasl.token_file")
+        return Sasl(sasl.mechanism, token=lambda: secret(path, "sasl.token_file"))
     password = sasl.password or _token(sasl.password_file, "sasl.password_file", base) or ""
     return Sasl(sasl.mechanism, sasl.username or "", password)
 

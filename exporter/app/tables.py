@@ -3,12 +3,14 @@
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from exporter.app.backtest import Backtest
 from exporter.app.labels import Labels
 from exporter.app.replay import Found, multivariate_of, quality_of, scores_of, segment_of
 from exporter.app.schema import Config
@@ -208,6 +210,34 @@ def show_check(path: Path, config: Config, counts: Mapping[str, int]) -> None:
         known = ", ".join(model.references) or (f"learns from {model.learn:,}" if model.learn else "none: traffic only")
         table.add_row(escape(model.name), escape(known), model.window, f"{counts.get(model.name, 0):,}")
     Console().print(table)
+
+
+def show_backtest(found: Backtest) -> None:
+    """What would have fired, and what was not there to say so."""
+    table = Table(title=f"{_minute(found.start)} to {_minute(found.end)} UTC")
+    for heading in ("from", "until", "alert", "labels"):
+        table.add_column(heading, no_wrap=heading != "labels", overflow="fold")
+    table.add_column("peak", justify="right")
+    for one in found.alerts:
+        until = "still firing" if one.until is None else _minute(one.until)
+        labels = "\n".join(f"{name}={value}" for name, value in one.labels.items())
+        table.add_row(_minute(one.since), until, escape(one.alert), escape(labels), f"{one.peak:.6g}", end_section=True)
+    console = Console()
+    if found.alerts:
+        console.print(table)
+    names = {one.alert for one in found.alerts}
+    console.print(
+        f"{len(found.alerts)} alerts would have fired, by {len(names)} of {len(found.rules)} rules", highlight=False
+    )
+    if found.pending:
+        said = "true at times, but not for long enough (is --step the step of the history?)"
+        console.print(f"{said}: {', '.join(found.pending)}", highlight=False, markup=False)
+    if found.absent:
+        console.print(f"not in Prometheus at that time: {', '.join(found.absent)}", highlight=False, markup=False)
+
+
+def _minute(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%d %H:%M")
 
 
 def _note(view: ModelView, place: int, state: str) -> str:

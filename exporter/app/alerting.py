@@ -1,0 +1,168 @@
+"""Alerting rules as a Prometheus rule file has them, and when one fires.
+
+A rule is looked at at each moment of a grid, as Prometheus does each evaluation interval (rules/alerting.go, Eval): a
+series that is there is pending, and firing once it has been there `for` long; one that is gone is resolved, or kept
+firing until it has been gone `keep_firing_for` long. Before the first moment nothing was pending.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from exporter.app.config import ConfigError
+
+_DURATION = re.compile(
+    r"(?:(\d+)y)?(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?",
+)
+_UNITS_MS = (365 * 86_400_000, 7 * 86_400_000, 86_400_000, 3_600_000, 60_000, 1000, 1)
+_INTERVAL = "1m"
+"""How often Prometheus looks at rules if nobody says otherwise."""
+_TEXT = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|`[^`]*`")
+_METRIC = re.compile(r"\bml_[a-z0-9_]+\b|\b[a-zA-Z_][a-zA-Z0-9_]*:[a-zA-Z0-9_:]+")
+_LABEL = re.compile(r"{{-?\s*\$labels\.([a-zA-Z_][a-zA-Z0-9_]*)\s*-?}}")
+
+
+class _Rule(msgspec.Struct, forbid_unknown_fields=True):
+    """A rule as it is written; those that record have no alert."""
+
+    expr: str | int | float
+    alert: str | None = None
+    record: str | None = None
+    for_: str | int = msgspec.field(default="0s", name="for")
+    keep_firing_for: str | int = "0s"
+    labels: dict[str, str | int | float] = {}
+    annotations: Any = None
+
+
+class _Group(msgspec.Struct):
+    """Rules that are looked at together; what else a group says has no bearing on when they fire."""
+
+    name: str
+    rules: list[_Rule] = []
+    interval: str | int = _INTERVAL
+
+
+class _File(msgspec.Struct):
+    groups: list[_Group] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """An alerting rule; durations in milliseconds."""
+
+    alert: str
+    expression: str
+    interval_ms: int
+    for_ms: int
+    keep_ms: int
+    labels: Mapping[str, str]
+
+    def labels_of(self, series: Mapping[str, str]) -> dict[str, str]:
+        """The labels of the alert that a series raises, sorted. Of templates, `{{ $labels.name }}` is filled in."""
+        own = {name: _LABEL.sub(lambda one: series.get(one[1], ""), value) for name, value in self.labels.items()}
+        return {name: value for name, value in sorted({**series, **own}.items()) if value and name != "__name__"}
+
+
+@dataclass(frozen=True, slots=True)
+class Firing:
+    """From which moment to which (by number) an alert fired, since when it was pending, and its highest value.
+
+    `until` is the first moment at which it no longer did; None if it still fired at the last.
+    """
+
+    pending: int
+    since: int
+    until: int | None
+    peak: float
+
+
+@dataclass(slots=True)
+class Watch:
+    """One series of a rule, moment by moment; those at which it is not there are left out."""
+
+    for_steps: int
+    keep_steps: int
+    fired: list[Firing] = field(default_factory=list)
+    _pending: int | None = None
+    _since: int | None = None
+    _last: int = -1
+    _peak: float = math.nan
+
+    def see(self, place: int, value: float) -> None:
+        """The series is there at this moment, which is later than all before."""
+        self._gone(place)
+        if self._pending is None:
+            self._pending, self._since, self._peak = place, None, value
+        elif math.isnan(self._peak) or value > self._peak:
+            self._peak = value
+        self._last = place
+        if self._since is None and place - self._pending >= self.for_steps:
+            self._since = place
+
+    def end(self, count: int) -> list[Firing]:
+        """When it fired, after all `count` moments."""
+        self._gone(count)
+        self._close(None)
+        return self.fired
+
+    def _gone(self, before: int) -> None:
+        """Let the moments pass at which it was not there."""
+        first = self._last + 1
+        if first == before:
+            return
+        if self._since is None:
+            self._pending = None
+        elif first + self.keep_steps < before:
+            self._close(first + self.keep_steps)
+
+    def _close(self, until: int | None) -> None:
+        if self._pending is not None and self._since is not None:
+            self.fired.append(Firing(self._pending, self._since, until, self._peak))
+        self._pending = self._since = None
+
+
+def watch(rule: Rule, step_ms: int) -> Watch:
+    """A watch on a series of a rule that is looked at every `step_ms`."""
+    return Watch(math.ceil(rule.for_ms / step_ms), math.ceil(rule.keep_ms / step_ms))
+
+
+def read(path: Path) -> list[Rule]:
+    """The alerting rules of a Prometheus rule file. Raises ConfigError, naming file and rule."""
+    try:
+        written = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        file = msgspec.convert(written, _File, strict=False)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+    except (yaml.YAMLError, msgspec.ValidationError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: no Prometheus rule file: {' '.join(str(error).split())}") from None
+    return [_rule(one, group, path) for group in file.groups for one in group.rules if one.alert is not None]
+
+
+def metrics_of(rules: Iterable[Rule]) -> list[str]:
+    """The exporter's metrics and the recorded series that rules ask for, by name."""
+    return sorted({name for rule in rules for name in _METRIC.findall(_TEXT.sub("", rule.expression))})
+
+
+def duration_ms(text: str | int) -> int:
+    """A duration as Prometheus writes it (`1h30m`, `0`). Raises ValueError."""
+    found = _DURATION.fullmatch(str(text))
+    if str(text) == "0":
+        return 0
+    if found is None or not str(text):
+        raise ValueError(f"a duration such as 30s or 1h30m expected, found {str(text)!r}")
+    return sum(int(part) * unit for part, unit in zip(found.groups(default="0"), _UNITS_MS, strict=True))
+
+
+def _rule(one: _Rule, group: _Group, path: Path) -> Rule:
+    try:
+        interval, held, kept = (duration_ms(text) for text in (group.interval, one.for_, one.keep_firing_for))
+    except ValueError as error:
+        raise ConfigError(f"{path}: group {group.name}, alert {one.alert}: {error}") from None
+    labels = {name: str(value) for name, value in one.labels.items()}
+    return Rule(str(one.alert), str(one.expr), interval, held, kept, labels)
