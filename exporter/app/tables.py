@@ -215,19 +215,22 @@ def show_check(path: Path, config: Config, counts: Mapping[str, int]) -> None:
 def show_backtest(found: Backtest) -> None:
     """What would have fired, and what was not there to say so."""
     table = Table(title=f"{_minute(found.start)} to {_minute(found.end)} UTC")
-    for heading in ("from", "until", "alert", "labels"):
-        table.add_column(heading, no_wrap=heading != "labels", overflow="fold")
-    table.add_column("peak", justify="right")
+    for heading in ("from", "until"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("alert", overflow="fold")
+    table.add_column("peak", justify="right", no_wrap=True)
     for one in found.alerts:
         until = "still firing" if one.until is None else _minute(one.until)
-        labels = "\n".join(f"{name}={value}" for name, value in one.labels.items())
-        table.add_row(_minute(one.since), until, escape(one.alert), escape(labels), f"{one.peak:.6g}", end_section=True)
+        labels = ", ".join(f"{name}={value}" for name, value in one.labels.items())
+        said = f"[bold]{escape(one.alert)}[/bold]\n{escape(labels)}"
+        table.add_row(_minute(one.since), until, said, f"{one.peak:.4g}", end_section=True)
     console = Console()
     if found.alerts:
         console.print(table)
     names = {one.alert for one in found.alerts}
     console.print(
-        f"{len(found.alerts)} alerts would have fired, by {len(names)} of {len(found.rules)} rules", highlight=False
+        f"alerts that would have fired: {len(found.alerts)}, by {len(names)} of {len(found.rules)} rules",
+        highlight=False,
     )
     if found.pending:
         said = "true at times, but not for long enough (is --step the step of the history?)"

@@ -31,8 +31,8 @@ def test_a_table_and_an_exit_code_when_asked_for(tmp_path: Path, server: Answeri
     ended = backtest(tmp_path, server.url)
     assert (ended.code, ended.err) == (0, "")
     assert "2019-04-01 00:00 to 2019-04-01 01:00 UTC" in ended.out
-    assert re.search(r"2019-04-01 00:01 .*2019-04-01 00:03 .*Drifted .*feature=car_\[value\] ", ended.out)
-    assert "1 alerts would have fired, by 1 of 1 rules" in ended.out
+    assert re.search(r"2019-04-01 00:01 .*2019-04-01 00:03 .*Drifted .*1 │\n.* feature=car_\[value\] ", ended.out)
+    assert "alerts that would have fired: 1, by 1 of 1 rules" in ended.out
     assert backtest(tmp_path, server.url, "--exit-code").code == 1
     sparse = backtest(tmp_path, server.url, "--exit-code", "--step", "1h", end="2019-04-01")
     assert sparse.code == 0

@@ -58,7 +58,9 @@ class Prometheus:
 
 
 @contextmanager
-def scraping(prometheus: str, folder: Path, jobs: Sequence[Mapping[str, Any]] = ()) -> Iterator[Prometheus]:
+def scraping(
+    prometheus: str, folder: Path, jobs: Sequence[Mapping[str, Any]] = (), *flags: str
+) -> Iterator[Prometheus]:
     """Prometheus with these scrape jobs, once it is ready; its data in `folder`, what lies there as blocks included."""
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "prometheus.yml"
@@ -75,6 +77,7 @@ def scraping(prometheus: str, folder: Path, jobs: Sequence[Mapping[str, Any]] = 
                 "--storage.tsdb.retention.time=100y",
                 f"--web.listen-address=127.0.0.1:{port}",
                 "--log.level=warn",
+                *flags,
             ],
             stdout=log,
             stderr=log,
