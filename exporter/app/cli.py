@@ -17,6 +17,7 @@ from exporter.app import config as configuration
 from exporter.app.backtest_command import backtest
 from exporter.app.config import ConfigError, Listen
 from exporter.app.printing import BAD_INPUT, FINDING, UNAVAILABLE, print_json, progress_bar
+from exporter.app.rules import rules
 from exporter.app.schema import PORT, KafkaConfig
 from exporter.catalog import thresholds
 from exporter.ingest.source import Unavailable
@@ -92,6 +93,9 @@ def demo(listen: str, round_s: float) -> None:
     _log(logging.WARNING)
     logging.getLogger("exporter.app.runtime").setLevel(logging.ERROR)  # its unreadable events are on purpose
     _serve(demo_runtime(round_s), None, Access(), bound)
+
+
+cli.add_command(rules)
 
 
 @cli.group()

@@ -3,15 +3,22 @@
 import sys
 from pathlib import Path
 
+from exporter.assets.alertmanager import alertmanager
+from exporter.assets.grafana_rules import grafana
 from exporter.assets.metrics_table import metrics_page
-from exporter.assets.rules import prometheus
+from exporter.assets.rules import OPERATOR_LABELS, prometheus, prometheus_rule
+from exporter.assets.rules_table import rules_page
 from exporter.catalog.rules import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 
 GENERATED = (
     (Path("docs/metrics.md"), metrics_page),
+    (Path("docs/alerts.md"), lambda: rules_page(Settings())),
     (Path("alerts/rules.yml"), lambda: prometheus(Settings())),
+    (Path("alerts/prometheusrule.yml"), lambda: prometheus_rule(Settings(), OPERATOR_LABELS)),
+    (Path("alerts/alertmanager.yml"), lambda: alertmanager(Settings())),
+    (Path("alerts/grafana.json"), lambda: grafana(Settings())),
 )
 """Every generated file, and what makes it."""
 

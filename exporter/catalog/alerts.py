@@ -164,7 +164,7 @@ def _serving(settings: Settings, window: Window) -> Iterator[Alert]:
         "warning",
         "serving",
         "Hardly any predictions of {{ $labels.model }} arrive.",
-        "{{ $value | humanize }} in 15 minutes, less than a tenth of the day before at this time. Either the model is "
+        "{{ $value | humanize }} in 15 minutes, far fewer than a day before. Either the model is "
         "not asked, or its events do not arrive.",
         (MODEL.name,),
         pending="15m",

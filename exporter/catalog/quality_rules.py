@@ -195,7 +195,7 @@ def _scores(settings: Settings, window: Window) -> Iterator[Recording]:
 
 
 def _verdicts(settings: Settings, window: Window) -> Iterator[Recording]:
-    z = settings.number(thresholds.QUALITY_Z)
+    z = f"{thresholds.QUALITY_Z.value:.10g}"
     share, error = _of(_ABOVE, window), _of(_BELOW, window)
     n, m = _samples(_ABOVE, window), _samples(_BELOW, window)
     wilson = f"{z} * sqrt({share} * (1 - {share}) / {n} + {z}^2 / (4 * {n} ^ 2))"

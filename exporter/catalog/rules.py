@@ -36,6 +36,28 @@ INTERVAL = "2m"
 _UNITS_M = {"m": 1, "h": 60, "d": 1440}
 
 
+OVERRIDABLE: Mapping[str, Default] = {
+    default.name: default
+    for default in (
+        thresholds.MIN_LABELS,
+        thresholds.ERROR_BUDGET,
+        thresholds.FAULTY_RATIO,
+        thresholds.FAULTY_FEATURES,
+        thresholds.CANARY_PREDICTIONS,
+        thresholds.CANARY_Z,
+        thresholds.CANARY_MARGIN,
+        thresholds.TRAFFIC_RATIO,
+        thresholds.TRAFFIC_PREDICTIONS,
+        thresholds.DROPPED_RATIO,
+        thresholds.DROPPED_EVENTS,
+        thresholds.STALLED_S,
+        thresholds.SERIES_RATIO,
+        thresholds.STATE_AGE_S,
+    )
+}
+"""Defaults that rules read and no series carries, by name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """A window as Prometheus writes it: `1h`, `30d`. Raises ValueError unless it is a number of steps, two or more."""

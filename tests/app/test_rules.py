@@ -1,0 +1,100 @@
+import json
+
+import pytest
+import yaml
+
+from exporter.assets.__main__ import ROOT
+from tests.app.commands import run
+
+
+def rules(*arguments: str) -> str:
+    done = run("rules", *arguments)
+    assert (done.code, done.err) == (0, "")
+    return done.out
+
+
+@pytest.mark.parametrize(
+    "arguments, path",
+    [
+        ((), "alerts/rules.yml"),
+        (("--format", "prometheusrule"), "alerts/prometheusrule.yml"),
+        (("--format", "alertmanager"), "alerts/alertmanager.yml"),
+        (("--format", "grafana"), "alerts/grafana.json"),
+        (("--format", "docs"), "docs/alerts.md"),
+    ],
+)
+def test_defaults_print_the_committed_files(arguments, path):
+    assert rules(*arguments) == (ROOT / path).read_text(encoding="utf-8")
+
+
+def test_labels_windows_and_thresholds_are_the_users():
+    printed = rules(
+        *(
+            "--label",
+            "cluster",
+            "--label",
+            "namespace",
+            "--window",
+            "2h",
+            "--window",
+            "30d",
+            "--set",
+            "error_budget=0.05",
+        ),
+        *(
+            "--runbooks",
+            "https://r.example/",
+            "--dashboards",
+            "https://g.example/d",
+            "--bins",
+            "3",
+            "--score-bins",
+            "2",
+        ),
+    )
+    groups = {group["name"]: group["rules"] for group in yaml.safe_load(printed)["groups"]}
+    psi = [rule["record"] for rule in groups["model-health-drift"] if ":ml_feature_psi:" in rule["record"]]
+    assert psi == [
+        "model_version_feature:ml_feature_psi:increase2h",
+        "model_version_feature:ml_feature_psi:increase30d",
+    ]
+    (first, *_) = groups["model-health-steps"]
+    assert first["expr"].startswith("sum by (cluster, namespace, model, version, reference, kind, feature, bin) (")
+    alert = groups["model-health-alerts"][0]
+    assert "increase2h" in alert["expr"]
+    assert "PSI over 2h is" in alert["annotations"]["description"]
+    assert alert["annotations"]["runbook_url"] == "https://r.example/mlfeaturedrift.md"
+    assert alert["annotations"]["dashboard_url"].startswith("https://g.example/d/model-health-feature?var-cluster={{ ")
+    burn = "model_version:ml_prediction_errors_burn:increase1d"
+    assert [rule["expr"] for rule in groups["model-health-traffic"] if rule.get("record") == burn] == [
+        "model_version:ml_prediction_errors_ratio:increase1d / 0.05"
+    ]
+
+
+def test_the_operator_and_grafana_get_what_they_select_by():
+    resource = yaml.safe_load(rules("--format", "prometheusrule", "--rule-label", "team=ml", "--rule-label", "a=b=c"))
+    assert resource["metadata"] == {"name": "model-health", "labels": {"team": "ml", "a": "b=c"}}
+
+    group = json.loads(rules("--format", "grafana", "--folder", "f", "--datasource", "d"))
+    assert group["folderUid"] == "f"
+    assert {rule["data"][0]["datasourceUid"] for rule in group["rules"]} == {"d"}
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (("--window", "1w"), "1w: a window is a multiple of 5m"),
+        (("--window", "24h", "--window", "1d"), "two windows have the same length"),
+        (("--label", "a-b"), "'a-b' is no label name"),
+        (("--set", "psi=0.2"), "psi is none of min_labels, "),
+        (("--set", "min_labels"), "'min_labels' is not NAME=VALUE"),
+        (("--set", "min_labels=many"), "min_labels: a positive number expected, got 'many'"),
+        (("--set", "min_labels=nan"), "min_labels: a positive number expected, got 'nan'"),
+        (("--rule-label", "=x"), "'=x' is not NAME=VALUE"),
+    ],
+)
+def test_what_makes_no_rules_is_refused_with_the_reason(arguments, said):
+    done = run("rules", "--format", "prometheusrule", *arguments)
+    assert done.code == 2
+    assert said in done.err
+    assert done.out == ""
