@@ -192,6 +192,7 @@ def build(
 )
 @click.option("--format", "output_format", type=click.Choice(["table", "json", "openmetrics"]), default="table")
 @click.option("--step", help="How often openmetrics tells what a window of event time shows [default: window/12].")
+@click.option("--maturity", help="Age at which openmetrics settles predictions with --labels that have times.")
 @click.option("--exit-code", is_flag=True, help="Exit with 1 if a feature is drifted or a quality is degraded.")
 def replay(
     path: Path,
@@ -211,6 +212,7 @@ def replay(
     tags: tuple[str, ...],
     output_format: str,
     step: str | None,
+    maturity: str | None,
     exit_code: bool,
 ) -> None:
     """Compare recorded predictions with a reference, window by window."""
@@ -219,16 +221,19 @@ def replay(
     from exporter.app import replay as replaying  # noqa: PLC0415
     from exporter.app.build import parse_scores  # noqa: PLC0415
     from exporter.app.references import load_file  # noqa: PLC0415
-    from exporter.monitor.settings import ModelSettings  # noqa: PLC0415
+    from exporter.monitor.settings import JoinSettings, ModelSettings  # noqa: PLC0415
 
     known = load_file(reference_path)
-    if step is not None and output_format != "openmetrics":
-        raise click.UsageError("--step is for --format openmetrics")
+    if (step is not None or maturity is not None) and output_format != "openmetrics":
+        raise click.UsageError("--step and --maturity are for --format openmetrics")
+    if maturity is not None and labels_path is None:
+        raise click.UsageError("--maturity is for --labels")
     try:
         spec = replaying.parse_window(window)
         every = backfill.pace(spec, step) if output_format == "openmetrics" else None
+        join = None if maturity is None else JoinSettings(configuration.seconds(maturity))
     except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--window") from None
+        raise click.BadParameter(str(error), param_hint="--window, --step, --maturity") from None
     given = {
         "prediction": prediction,
         "label": label,
@@ -248,6 +253,7 @@ def replay(
         min_labels=min_labels,
         psi_threshold=threshold,
         alpha=_ALPHA if alpha is None and output_format != "openmetrics" else alpha,
+        join=join,
         segments=replaying.segmentations(known, tags),
     )
     labels = None

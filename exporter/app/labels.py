@@ -4,7 +4,7 @@ The last label of an id counts: the newest where labels have a time, else the on
 texts, so that 7, "7" and 7.0 are one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ class Labels:
 
     columns: Columns
     by_id: dict[str, object]
+    times: dict[str, float] = field(default_factory=dict)
+    """When each came, epoch seconds; 0 where nothing says so."""
     joined: set[str] = field(default_factory=set)
     """Ids that a prediction had."""
 
@@ -32,6 +34,16 @@ class Labels:
     def unmatched(self) -> int:
         """Labels of which no prediction was seen."""
         return len(self.by_id) - len(self.joined)
+
+    def events(self, model: str) -> Iterator[bytes]:
+        """The labels as events of their own, in the order of time. Raises Unavailable where one has no time."""
+        for identity in sorted(self.by_id, key=lambda one: self.times.get(one, 0.0)):
+            time = self.times.get(identity)
+            if not time:
+                raise Unavailable(f"label of {identity}: no timestamp, so it can only count with its prediction")
+            yield msgspec.json.encode(
+                {"model": model, tables.ID: identity, "timestamp": time, LABEL.name: self.by_id[identity]}
+            )
 
     def into_table(self, table: Table) -> Table:
         """The table with its labels in the column of labels. Raises Unavailable without a column of ids."""
@@ -78,7 +90,7 @@ def read(path: Path, columns: Columns) -> Labels:
                 continue
             if moment >= newest.get(text, 0.0):
                 newest[text], found[text] = moment, value
-    return Labels(columns, found)
+    return Labels(columns, found, newest)
 
 
 def _column(table: Table, name: str, where: str) -> Cells:

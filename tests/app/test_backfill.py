@@ -1,11 +1,14 @@
 """A history is what an exporter would have shown, and at the end of a tumbling window what `replay` says of it."""
 
+import csv
 import itertools
 import json
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,10 +16,12 @@ import pytest
 from exporter.app.backfill import Pace, moments, pace, record
 from exporter.app.build import Choice, build_reference
 from exporter.app.config import ConfigError
+from exporter.app.labels import read as read_labels
 from exporter.app.replay import Found, Replay, parse_window, scores_of
+from exporter.ingest.source import Unavailable
 from exporter.monitor.reference import Columns, Reference, Resolution
-from exporter.monitor.settings import ModelSettings
-from tests.app.commands import rows, write_csv
+from exporter.monitor.settings import JoinSettings, ModelSettings
+from tests.app.commands import HEADER, rows, write_csv
 
 COLUMNS = Columns("y", {"score": "p"}, timestamp="at", id="id")
 START = 1_600_000_000
@@ -27,6 +32,13 @@ def shuffled(parts: Iterator[Sequence[object]]) -> Iterator[Sequence[object]]:
     everything = list(parts)
     random.Random(5).shuffle(everything)
     return iter(everything)
+
+
+def written(path: Path, table: Sequence[Mapping[str, Any]]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, table[0])
+        writer.writeheader()
+        writer.writerows(table)
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +99,47 @@ def test_neither_the_order_of_rows_nor_the_format_matters(folder: Path, known: R
         assert finding
         texts.append("".join(recording.text()))
     assert texts[0] == texts[1]
+
+
+def test_labels_count_when_they_would_have_been_joined(tmp_path: Path):
+    """Each comes 150 s after its prediction, is joined when that is 200 s old, and every fourth is wrong."""
+    columns = msgspec.structs.replace(COLUMNS, label="truth")
+    parts = [dict(zip(HEADER, row, strict=True)) for row in rows(2000, seed=2)]
+    wrong = [row | {"truth": row["y"] if number % 4 else 1 - row["y"]} for number, row in enumerate(parts)]
+    written(tmp_path / "train.csv", [row | {"truth": row["y"]} for row in parts])
+    written(tmp_path / "served.csv", parts)
+    written(tmp_path / "labels.csv", [{"id": row["id"], "truth": row["truth"], "at": row["at"] + 150} for row in wrong])
+    choice = Choice(columns, frozenset({"year"}))
+    known = build_reference(tmp_path / "train.csv", "m", "1", choice, Resolution(), lambda _: None)
+    found = {}
+    for joins in (True, False):
+        settings = replace(SETTINGS, join=JoinSettings(200.0) if joins else None)
+        labels = read_labels(tmp_path / "labels.csv", columns)
+        playing = Replay(known, settings, parse_window("600s"), columns, labels)
+        found[joins] = list(moments(playing, tmp_path / "served.csv", pace(playing.window, "300s")))
+    assert joined(found[False]) == [0, 200, 500, *[600] * 5]
+    # Up to two panes of 10 s and a bucket wait for what may come late, as in a running exporter.
+    for now, mature in zip(joined(found[True]), [0, 0, 300, *[600] * 5, 500], strict=True):
+        assert mature - 25 <= now <= mature
+    assert found[True][-1].view.traffic_lifetime[0] == 2000
+    for moments_of in found.values():
+        readout = moments_of[7].view.accuracy_readout
+        assert readout is not None
+        assert readout.values["accuracy"].value == pytest.approx(0.75, abs=0.002)
+
+
+def joined(found: Sequence[Found]) -> list[int]:
+    readouts = [one.view.accuracy_readout for one in found]
+    return [0 if one is None else one.labels for one in readouts]
+
+
+def test_maturity_needs_the_times_of_labels(folder: Path, known: Reference, tmp_path: Path):
+    written(tmp_path / "labels.csv", [{"id": 1, "truth": 1}])
+    columns = msgspec.structs.replace(COLUMNS, label="truth")
+    labels = read_labels(tmp_path / "labels.csv", columns)
+    playing = Replay(known, replace(SETTINGS, join=JoinSettings(60.0)), parse_window("600s"), columns, labels)
+    with pytest.raises(Unavailable, match="label of 1: no timestamp"):
+        list(moments(playing, folder / "served.csv", pace(playing.window, None)))
 
 
 def test_after_silence_the_window_is_empty_and_no_score_is_told(folder: Path, known: Reference, tmp_path: Path):

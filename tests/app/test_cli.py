@@ -164,7 +164,10 @@ class TestBadUsage:
         history = ("same.csv", "--format", "openmetrics")
         refused(replay(folder, *history), BAD_INPUT, "--window.*a history has windows of event time.*found '5000'")
         refused(replay(folder, *history, "--window", "1h", "--step", "2"), BAD_INPUT, "duration.*expected, found '2'")
-        refused(replay(folder, "same.csv", "--step", "5m"), BAD_INPUT, "--step is for --format openmetrics")
+        refused(replay(folder, *history, "--window", "1h", "--maturity", "5m"), BAD_INPUT, "--maturity is for --labels")
+        refused(
+            replay(folder, "same.csv", "--step", "5m"), BAD_INPUT, "--step and --maturity are for --format openmetrics"
+        )
 
     @pytest.mark.parametrize(
         "arguments, message",
