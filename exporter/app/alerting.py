@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import yaml
 
-from exporter.app.config import ConfigError
+from exporter.app.config import ConfigError, from_yaml
 
 _DURATION = re.compile(
     r"(?:(\d+)y)?(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?",
@@ -135,11 +134,10 @@ def watch(rule: Rule, step_ms: int) -> Watch:
 def read(path: Path) -> list[Rule]:
     """The alerting rules of a Prometheus rule file. Raises ConfigError, naming file and rule."""
     try:
-        written = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        file = msgspec.convert(written, _File, strict=False)
+        file = msgspec.convert(from_yaml(path.read_text(encoding="utf-8"), str(path)), _File, strict=False)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
-    except (yaml.YAMLError, msgspec.ValidationError, ValueError, RecursionError) as error:
+    except (msgspec.ValidationError, RecursionError) as error:
         raise ConfigError(f"{path}: no Prometheus rule file: {' '.join(str(error).split())}") from None
     return [_rule(one, group, path) for group in file.groups for one in group.rules if one.alert is not None]
 

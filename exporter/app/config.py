@@ -78,12 +78,7 @@ def load(path: Path, environment: Mapping[str, str] | None = None) -> Config:
 
 def parse(text: str, name: str, environment: Mapping[str, str]) -> Config:
     """Check the text of a configuration file called `name`. Raises ConfigError."""
-    try:
-        values = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{name}: not YAML: {' '.join(str(error).split())}") from None
-    except (ValueError, RecursionError) as error:  # of a date that is none, of brackets without end
-        raise ConfigError(f"{name}: not YAML: {error}") from None
+    values = from_yaml(text, name)
     try:
         config = msgspec.convert(_expanded(values, environment, ""), Config)
         _check(config)
@@ -94,6 +89,14 @@ def parse(text: str, name: str, environment: Mapping[str, str]) -> Config:
     except _Wrong as wrong:
         raise ConfigError(f"{name}: {wrong}") from None
     return config
+
+
+def from_yaml(text: str, name: str) -> Any:
+    """The values of the YAML of a file called `name`, an empty dict if it is empty. Raises ConfigError."""
+    try:
+        return yaml.safe_load(text) or {}
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # the latter of a date that is none, of deep brackets
+        raise ConfigError(f"{name}: not YAML: {' '.join(str(error).split())}") from None
 
 
 def model_settings(model: ModelConfig) -> ModelSettings:

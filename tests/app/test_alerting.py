@@ -114,7 +114,7 @@ def test_a_rule_file_is_read(tmp_path: Path):
         ),
         ("groups: [{name: a, rules: [{alert: b}]}]", r"missing required field `expr`"),
         ("groups: [{name: a, rules: [{alert: b, expr: up, fro: 5m}]}]", "unknown field `fro`"),
-        ("groups: [", "no Prometheus rule file"),
+        ("groups: [", "not YAML"),
         ("- a", "no Prometheus rule file"),
     ],
 )
