@@ -125,6 +125,7 @@ def model_settings(model: ModelConfig) -> ModelSettings:
         latency_objective_s={
             f"{float(name[1:]) / 100:g}": seconds(limit) for name, limit in model.latency_objective.items()
         },
+        error_budget=model.error_budget,
         info=model.info,
     )
 

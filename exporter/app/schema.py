@@ -68,6 +68,7 @@ class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     categorical: list[str] = []
     window: Duration = "1h"
     min_samples: Positive = thresholds.MIN_SAMPLES.count
+    error_budget: Annotated[float, Meta(gt=0, lt=1)] = thresholds.ERROR_BUDGET.value
     thresholds: Thresholds = Thresholds()
     budget: BudgetConfig | None = None
     labels: LabelsConfig = LabelsConfig()

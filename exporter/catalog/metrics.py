@@ -250,6 +250,7 @@ SCORE_BIN_SCORE = Metric("ml_score_bin_score_total", "counter", "Sum of their sc
 LABEL_COVERAGE = Metric(
     "ml_label_coverage_ratio", "gauge", "Share of the window's predictions whose label is known.", (*_BASE, WINDOW)
 )
+LABELS_MIN_SAMPLES = Metric("ml_labels_min_samples", "gauge", "Labels needed for a quality.", _BASE)
 LABELS_WINDOW_SAMPLES = Metric("ml_labels_window_samples", "gauge", "Labels in the window.", (*_BASE, WINDOW))
 _QUALITY = (*_BASE, QUALITY_METRIC, WINDOW)
 QUALITY = Metric(
@@ -350,6 +351,7 @@ REFERENCE_CREATED_TIMESTAMP = Metric(
 LATENCY_OBJECTIVE = Metric(
     "ml_latency_objective_seconds", "gauge", "Latency the model is meant to keep.", (*_BASE, QUANTILE)
 )
+ERROR_BUDGET = Metric("ml_error_budget_ratio", "gauge", "Share of predictions that may fail: `error_budget`.", _BASE)
 
 MODEL_INFO = Metric(
     "ml_model_info", "gauge", "1; joins what is known of the model to its series.", (*_BASE, *INFO_LABELS)

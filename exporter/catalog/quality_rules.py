@@ -3,7 +3,7 @@
 Classes are told apart instead of averaged: which one is the positive is not in the counters. Accuracy and mean absolute
 error, of which every model with labels has one, carry the bounds of their interval, and **degraded** is what the
 exporter says: worse than the baseline by more than the tolerance, even at the better bound. With fewer labels than
-`min_labels` there is none.
+ml_labels_min_samples there is none.
 """
 
 from collections.abc import Iterator
@@ -86,12 +86,16 @@ def _pairs(window: Window) -> str:
     return f"model_version_predicted_actual:ml_labels_joined:increase{window.text}"
 
 
+def _enough(settings: Settings) -> str:
+    by = settings.by(MODEL, VERSION)
+    return f">= on ({by}) max by ({by}) ({metrics.LABELS_MIN_SAMPLES.name})"
+
+
 def _classes(settings: Settings, window: Window) -> Iterator[Recording]:
     pairs = _pairs(window)
     right = f"model_version_predicted:ml_labels_joined_right:increase{window.text}"
     actual = f"model_version_predicted:ml_labels_joined_actual:increase{window.text}"
     by_class = f"model_version_predicted_metric:ml_model_quality:increase{window.text}"
-    least = settings.number(thresholds.MIN_LABELS)
     classified = f'{pairs}{{predicted!=""}}'
     predicted = f"sum without (actual) ({classified})"
     enough = f"and on ({settings.by(MODEL, VERSION)}) {_samples(_ABOVE, window)}"
@@ -102,7 +106,7 @@ def _classes(settings: Settings, window: Window) -> Iterator[Recording]:
     )
     yield Recording(
         qualities("quality_samples", window),
-        f"sum without (predicted, actual) ({classified}) >= {least}",
+        f"sum without (predicted, actual) ({classified})\n{_enough(settings)}",
         {QUALITY_METRIC.name: _ABOVE},
     )
     # Of each prediction, the pair in which the label says the same.
@@ -137,8 +141,9 @@ def _classes(settings: Settings, window: Window) -> Iterator[Recording]:
 def _errors(settings: Settings, window: Window) -> Iterator[Recording]:
     n = _samples(_BELOW, window)
     numbers = f'sum without (predicted, actual) ({_pairs(window)}{{predicted=""}})'
-    numbers = f"{numbers} >= {settings.number(thresholds.MIN_LABELS)}"
-    yield Recording(qualities("quality_samples", window), numbers, {QUALITY_METRIC.name: _BELOW})
+    yield Recording(
+        qualities("quality_samples", window), f"{numbers}\n{_enough(settings)}", {QUALITY_METRIC.name: _BELOW}
+    )
     for name, expr in (
         (_BELOW, f"{window.sum(_ABSOLUTE)} / ignoring (metric) {n}"),
         ("rmse", f"sqrt({window.sum(_SQUARED)} / ignoring (metric) {n})"),
@@ -155,7 +160,7 @@ def _scores(settings: Settings, window: Window) -> Iterator[Recording]:
     pairs = f"model_version_bin:ml_score_bin_ordered_pairs:increase{window.text}"
     for record, step in ((labels, _BIN_LABELS), (positives, _BIN_POSITIVES), (score, _BIN_SCORE)):
         yield Recording(record, window.sum(step))
-    n = f"(sum without (bin) ({labels}) >= {settings.number(thresholds.MIN_LABELS)})"
+    n = f"(sum without (bin) ({labels}) {_enough(settings)})"
     quality = qualities("quality", window)
     yield Recording(quality, f"{window.sum(_LOG_LOSS)} / {n}", {QUALITY_METRIC.name: "log_loss"})
     yield Recording(quality, f"{window.sum(_SQUARED)} / {n}", {QUALITY_METRIC.name: "brier"})

@@ -39,8 +39,6 @@ _UNITS_M = {"m": 1, "h": 60, "d": 1440}
 OVERRIDABLE: Mapping[str, Default] = {
     default.name: default
     for default in (
-        thresholds.MIN_LABELS,
-        thresholds.ERROR_BUDGET,
         thresholds.FAULTY_RATIO,
         thresholds.FAULTY_FEATURES,
         thresholds.CANARY_PREDICTIONS,

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from exporter.catalog import metrics, thresholds
+from exporter.catalog import metrics
 from exporter.catalog.labels import MODEL, QUANTILE, VERSION
 from exporter.catalog.rules import LE, STEP, Group, Recording, Settings, Window
 
@@ -76,4 +76,6 @@ def _rules(settings: Settings) -> Iterator[Recording]:
 def _failures(settings: Settings, window: str, errors: str, predictions: str) -> Iterator[Recording]:
     ratio = traffic("prediction_errors_ratio", window)
     yield Recording(ratio, f"{errors} / ({predictions} > 0)")
-    yield Recording(traffic("prediction_errors_burn", window), f"{ratio} / {settings.number(thresholds.ERROR_BUDGET)}")
+    by = settings.by(MODEL, VERSION)
+    budget = f"max by ({by}) ({metrics.ERROR_BUDGET.name})"
+    yield Recording(traffic("prediction_errors_burn", window), f"{ratio}\n/ on ({by})\n{budget}")

@@ -63,6 +63,7 @@ class ModelSettings:
     trained: float | None = None
     max_age_s: float | None = None
     latency_objective_s: Mapping[str, float] = field(default_factory=dict)
+    error_budget: float = thresholds.ERROR_BUDGET.value
     info: Mapping[str, str] = field(default_factory=dict)
 
     def threshold(self, feature: FeatureKey) -> float:

@@ -258,6 +258,8 @@ class ModelView:
         yield metrics.MODEL_INFO.sample(1, **labels, **info)
         yield metrics.REPLICA_INFO.sample(1, **labels)
         yield metrics.DRIFT_MIN_SAMPLES.sample(settings.min_samples, **labels)
+        yield metrics.LABELS_MIN_SAMPLES.sample(settings.min_labels, **labels)
+        yield metrics.ERROR_BUDGET.sample(settings.error_budget, **labels)
         yield metrics.DRIFTED_FEATURES_THRESHOLD.sample(settings.drifted_features_ratio, **labels)
         for quantile, seconds in settings.latency_objective_s.items():
             yield metrics.LATENCY_OBJECTIVE.sample(seconds, **labels, objective_quantile=quantile)

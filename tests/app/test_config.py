@@ -29,6 +29,7 @@ models:
     labels: {maturity: 24h, max_pending: 1000, sample: 0.5, min_samples: 50}
     segments: [region, {name: tier, top: 3}]
     latency_objective: {p99: 250ms, p99.9: 1s}
+    error_budget: 0.01
     error_reasons: [quota]
     trained: 2026-11-01T00:00:00+01:00
     max_age: 30d
@@ -102,6 +103,7 @@ def test_everything_that_can_be_set():
     assert car_loan.multivariate_threshold == 0.3
     assert car_loan.feature_psi_thresholds == {"car_value": 0.3}
     assert car_loan.latency_objective_s == {"0.99": 0.25, "0.999": 1.0}
+    assert (car_loan.error_budget, young.error_budget) == (0.01, 0.001)
     assert "quota" in car_loan.error_reasons.names
     assert car_loan.trained == 1793487600.0
     assert car_loan.max_age_s == 30 * 86400
@@ -190,6 +192,7 @@ BAD = {
     "tick: 0s": "tick: a duration such as 250ms, 30s, 5m, 1h or 30d expected, found '0s'",
     a_model(window="1w"): "models[0].window: a duration such as 250ms, 30s, 5m, 1h or 30d expected, found '1w'",
     a_model(max_age="-1d"): "models[0].max_age: a duration such as 250ms, 30s, 5m, 1h or 30d expected, found '-1d'",
+    a_model(error_budget=0): "models[0].error_budget: ",
     a_model(latency_objective={"p99": "fast"}): "models[0].latency_objective.p99: a duration such as",
     a_model(latency_objective={"99": "1s"}): "models[0].latency_objective.99: a quantile such as p50, p99 or p99.9",
     a_model(latency_objective={"p0": "1s"}): "models[0].latency_objective.p0: a quantile such as p50, p99 or p99.9",

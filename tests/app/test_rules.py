@@ -39,7 +39,7 @@ def test_labels_windows_and_thresholds_are_the_users():
             "--window",
             "30d",
             "--set",
-            "error_budget=0.05",
+            "stalled=90",
         ),
         *(
             "--runbooks",
@@ -65,10 +65,8 @@ def test_labels_windows_and_thresholds_are_the_users():
     assert "PSI over 2h is" in alert["annotations"]["description"]
     assert alert["annotations"]["runbook_url"] == "https://r.example/mlfeaturedrift.md"
     assert alert["annotations"]["dashboard_url"].startswith("https://g.example/d/model-health-feature?var-cluster={{ ")
-    burn = "model_version:ml_prediction_errors_burn:increase1d"
-    assert [rule["expr"] for rule in groups["model-health-traffic"] if rule.get("record") == burn] == [
-        "model_version:ml_prediction_errors_ratio:increase1d / 0.05"
-    ]
+    (stalled,) = [rule for rule in groups["model-health-alerts"] if rule["alert"] == "MLExporterTicksStalled"]
+    assert "(ml_exporter_last_tick_timestamp_seconds) > 90\n" in stalled["expr"]
 
 
 def test_the_operator_and_grafana_get_what_they_select_by():
@@ -86,10 +84,10 @@ def test_the_operator_and_grafana_get_what_they_select_by():
         (("--window", "1w"), "1w: a window is a multiple of 5m"),
         (("--window", "24h", "--window", "1d"), "two windows have the same length"),
         (("--label", "a-b"), "'a-b' is no label name"),
-        (("--set", "psi=0.2"), "psi is none of min_labels, "),
-        (("--set", "min_labels"), "'min_labels' is not NAME=VALUE"),
-        (("--set", "min_labels=many"), "min_labels: a positive number expected, got 'many'"),
-        (("--set", "min_labels=nan"), "min_labels: a positive number expected, got 'nan'"),
+        (("--set", "psi=0.2"), "psi is none of faulty_ratio, "),
+        (("--set", "stalled"), "'stalled' is not NAME=VALUE"),
+        (("--set", "stalled=many"), "stalled: a positive number expected, got 'many'"),
+        (("--set", "stalled=nan"), "stalled: a positive number expected, got 'nan'"),
         (("--rule-label", "=x"), "'=x' is not NAME=VALUE"),
     ],
 )

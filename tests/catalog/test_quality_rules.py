@@ -24,8 +24,8 @@ def counter(name, pod, rate, **labels):
     return series(name, f"0+{rate}x90", **VERSION, pod=pod, **labels)
 
 
-def gauge(name, value, **labels):
-    return series(name, f"{value}x90", **VERSION, pod="a", window="1h", **labels)
+def gauge(name, value, pod="a", **labels):
+    return series(name, f"{value}x90", **VERSION, pod=pod, **labels)
 
 
 def classifier():
@@ -41,13 +41,15 @@ def classifier():
         yield counter("ml_label_squared_error_total", pod, 4.5)
         yield counter("ml_label_log_loss_total", pod, 12.25)
         yield counter("ml_labels_matured_total", pod, 100)
+        yield gauge("ml_labels_min_samples", 200, pod)
 
 
-def regression(absolute=(30, 14.5), squared=(65, 20), labels=(20, 14)):
+def regression(absolute=(30, 14.5), squared=(65, 20), labels=(20, 14), min_labels=200):
     for pod, *rates in zip("ab", absolute, squared, labels, strict=True):
         yield counter("ml_label_absolute_error_total", pod, rates[0])
         yield counter("ml_label_squared_error_total", pod, rates[1])
         yield counter("ml_labels_joined_total", pod, rates[2], predicted="", actual="")
+        yield gauge("ml_labels_min_samples", min_labels, pod)
 
 
 def metric(name, value):
@@ -121,10 +123,10 @@ def test_errors_of_two_replicas_are_those_of_all_their_labels(tmp_path):
 
 
 def test_too_few_labels_are_no_quality(tmp_path):
-    settings = Settings(windows=HOUR.windows, bins=2, overrides={"min_labels": 34 * 60 + 1})
     nothing = [expect(of("mae", record), AT) for record in ("quality", "quality_upper", "quality_samples")]
 
-    check(tmp_path, [*regression()], nothing, settings)
+    check(tmp_path, [*regression(min_labels=34 * 60 + 1)], nothing, HOUR)
+    check(tmp_path, [*regression(min_labels=34 * 60)], [expect(of("mae"), AT, metric("mae", 44.5 / 34))], HOUR)
 
 
 def test_an_area_of_more_bins_than_rules_is_none(tmp_path):

@@ -125,6 +125,8 @@ def test_settings_are_series():
                 version="1",
                 min_samples=300,
                 drifted_features_ratio=0.5,
+                min_labels=50,
+                error_budget=0.01,
                 feature_psi_thresholds={"x": 0.3},
                 latency_objective_s={"0.99": 0.25},
                 info={"team": "risk"},
@@ -138,6 +140,8 @@ def test_settings_are_series():
     base = 'model="m",version="1"'
     assert lines[f"ml_drift_min_samples{{{base}}}"] == 300
     assert lines[f"ml_drifted_features_threshold_ratio{{{base}}}"] == 0.5
+    assert lines[f"ml_labels_min_samples{{{base}}}"] == 50
+    assert lines[f"ml_error_budget_ratio{{{base}}}"] == 0.01
     assert lines[f'ml_latency_objective_seconds{{{base},objective_quantile="0.99"}}'] == 0.25
     thresholds = {key: value for key, value in lines.items() if key.startswith("ml_feature_drift_threshold")}
     assert thresholds[f'ml_feature_drift_threshold{{{base},kind="input",feature="x"}}'] == 0.3
