@@ -2,15 +2,23 @@ import json
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from exporter.app import rules as command
 from exporter.assets.__main__ import ROOT
 from tests.app.commands import run
 
 
 def rules(*arguments: str) -> str:
-    done = run("rules", *arguments)
+    done = CliRunner().invoke(command.rules, arguments)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_the_command_prints_rules():
+    done = run("rules", "--window", "1h")
     assert (done.code, done.err) == (0, "")
-    return done.out
+    assert done.out == rules("--window", "1h")
 
 
 @pytest.mark.parametrize(
@@ -92,7 +100,7 @@ def test_the_operator_and_grafana_get_what_they_select_by():
     ],
 )
 def test_what_makes_no_rules_is_refused_with_the_reason(arguments, said):
-    done = run("rules", "--format", "prometheusrule", *arguments)
-    assert done.code == 2
-    assert said in done.err
-    assert done.out == ""
+    done = CliRunner().invoke(command.rules, ("--format", "prometheusrule", *arguments))
+    assert done.exit_code == 2
+    assert said in done.output
+    assert "groups:" not in done.output

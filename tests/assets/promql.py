@@ -1,5 +1,6 @@
 """What a PromQL expression names: series with their matchers, and labels of aggregations and joins; parsed."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import promql_parser
@@ -37,6 +38,20 @@ def labels(expr: str) -> set[str]:
         elif isinstance(node, promql_parser.Call) and node.func.name == "label_replace":
             found |= {node.args[1].val, node.args[3].val} - {""}
     return found
+
+
+def needed(groups: list[dict[str, Any]], expressions: Iterable[str]) -> list[dict[str, Any]]:
+    """The groups with only the records that expressions read, and what these read."""
+    names: set[str] = set()
+    waiting = list(expressions)
+    records: dict[str, list[str]] = {}
+    for rule in (rule for group in groups for rule in group["rules"]):
+        records.setdefault(rule.get("record", rule.get("alert")), []).append(rule["expr"])
+    while waiting:
+        for name in {name for name, _ in selectors(waiting.pop())} & records.keys() - names:
+            names.add(name)
+            waiting += records[name]
+    return [group | {"rules": [rule for rule in group["rules"] if rule.get("record") in names]} for group in groups]
 
 
 def _nodes(expr: str) -> list[Any]:

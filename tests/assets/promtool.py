@@ -8,8 +8,9 @@ from typing import Any
 
 import yaml
 
-from exporter.assets.rules import all_groups, prometheus
+from exporter.assets.rules import all_groups, rule_groups
 from exporter.catalog.rules import STEP, Settings
+from tests.assets.promql import needed
 from tests.e2e.binaries import binary
 
 ORDER = [group.name for group in all_groups(Settings())]
@@ -40,7 +41,8 @@ def check(
     interval: str = "1m",
 ) -> None:
     """Fail with what promtool says unless the recorded series are as expected."""
-    (folder / "rules.yml").write_text(prometheus(settings or Settings()))
+    groups = needed(rule_groups(settings or Settings()), [one["expr"] for one in expected])
+    (folder / "rules.yml").write_text(yaml.safe_dump({"groups": groups}))
     test = {"interval": interval, "input_series": list(given), "promql_expr_test": list(expected)}
     story = {"rule_files": ["rules.yml"], "evaluation_interval": STEP, "group_eval_order": ORDER, "tests": [test]}
     (folder / "test.yml").write_text(yaml.safe_dump(story))

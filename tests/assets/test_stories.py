@@ -1,31 +1,14 @@
 """Each alert fires with its exact texts in one story, and in another half of its condition is not enough."""
 
-from collections.abc import Iterable
-from typing import Any
-
 import yaml
 
 from exporter.assets.__main__ import ROOT
-from tests.assets.promql import selectors
+from tests.assets.promql import needed
 from tests.assets.promtool import run
 
 GROUPS = yaml.safe_load((ROOT / "alerts/rules.yml").read_text(encoding="utf-8"))["groups"]
 STORIES = {path.stem: path for path in sorted((ROOT / "alerts/stories").glob("*.yml"))}
 ALERTS = {rule["alert"] for group in GROUPS for rule in group["rules"] if "alert" in rule}
-
-
-def needed(expressions: Iterable[str]) -> list[dict[str, Any]]:
-    """The committed groups, with only the alerts and the records that expressions read, or what these read."""
-    names: set[str] = set()
-    waiting = list(expressions)
-    records: dict[str, list[str]] = {}
-    for rule in (rule for group in GROUPS for rule in group["rules"]):
-        records.setdefault(rule.get("record", rule.get("alert")), []).append(rule["expr"])
-    while waiting:
-        for name in {name for name, _ in selectors(waiting.pop())} & records.keys() - names:
-            names.add(name)
-            waiting += records[name]
-    return [group | {"rules": [rule for rule in group["rules"] if rule.get("record") in names]} for group in GROUPS]
 
 
 def test_every_alert_fires_and_stays_silent_as_its_stories_tell(tmp_path):
@@ -35,7 +18,7 @@ def test_every_alert_fires_and_stays_silent_as_its_stories_tell(tmp_path):
         alerts = [rule for group in GROUPS for rule in group["rules"] if rule.get("alert", "").lower() == name]
         read = [one["expr"] for test in story["tests"] for one in test.get("promql_expr_test", ())]
         # Only what the story is about: all rules over a day of a story take seconds.
-        groups = needed([*read, *(alert["expr"] for alert in alerts)])
+        groups = needed(GROUPS, [*read, *(alert["expr"] for alert in alerts)])
         groups[-1]["rules"] = alerts
         copies.append(tmp_path / name / "stories" / path.name)
         copies[-1].parent.mkdir(parents=True)
