@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from exporter.app.config import ConfigError, from_yaml
+from exporter.app.config import ConfigError, parse_yaml, read_text
 
 _DURATION = re.compile(
     r"(?:(\d+)y)?(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?",
@@ -133,13 +133,16 @@ def watch(rule: Rule, step_ms: int) -> Watch:
 
 def read(path: Path) -> list[Rule]:
     """The alerting rules of a Prometheus rule file. Raises ConfigError, naming file and rule."""
+    return parse(read_text(path), str(path))
+
+
+def parse(text: str, name: str) -> list[Rule]:
+    """The alerting rules of the text of a rule file called `name`. Raises ConfigError."""
     try:
-        file = msgspec.convert(from_yaml(path.read_text(encoding="utf-8"), str(path)), _File, strict=False)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+        file = msgspec.convert(parse_yaml(text, name) or {}, _File, strict=False)
     except (msgspec.ValidationError, RecursionError) as error:
-        raise ConfigError(f"{path}: no Prometheus rule file: {' '.join(str(error).split())}") from None
-    return [_rule(one, group, path) for group in file.groups for one in group.rules if one.alert is not None]
+        raise ConfigError(f"{name}: no Prometheus rule file: {error}") from None
+    return [_rule(one, group, name) for group in file.groups for one in group.rules if one.alert is not None]
 
 
 def metrics_of(rules: Iterable[Rule]) -> list[str]:
@@ -157,10 +160,10 @@ def duration_ms(text: str | int) -> int:
     return sum(int(part) * unit for part, unit in zip(found.groups(default="0"), _UNITS_MS, strict=True))
 
 
-def _rule(one: _Rule, group: _Group, path: Path) -> Rule:
+def _rule(one: _Rule, group: _Group, name: str) -> Rule:
     try:
         interval, held, kept = (duration_ms(text) for text in (group.interval, one.for_, one.keep_firing_for))
     except ValueError as error:
-        raise ConfigError(f"{path}: group {group.name}, alert {one.alert}: {error}") from None
+        raise ConfigError(f"{name}: group {group.name}, alert {one.alert}: {error}") from None
     labels = {name: str(value) for name, value in one.labels.items()}
     return Rule(str(one.alert), str(one.expr), interval, held, kept, labels)

@@ -69,16 +69,12 @@ class Listen:
 
 def load(path: Path, environment: Mapping[str, str] | None = None) -> Config:
     """Read and check a configuration file. Raises ConfigError."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
-    return parse(text, str(path), os.environ if environment is None else environment)
+    return parse(read_text(path), str(path), os.environ if environment is None else environment)
 
 
 def parse(text: str, name: str, environment: Mapping[str, str]) -> Config:
     """Check the text of a configuration file called `name`. Raises ConfigError."""
-    values = from_yaml(text, name)
+    values = parse_yaml(text, name) or {}
     try:
         config = msgspec.convert(_expanded(values, environment, ""), Config)
         _check(config)
@@ -91,12 +87,22 @@ def parse(text: str, name: str, environment: Mapping[str, str]) -> Config:
     return config
 
 
-def from_yaml(text: str, name: str) -> Any:
-    """The values of the YAML of a file called `name`, an empty dict if it is empty. Raises ConfigError."""
+def read_text(path: Path) -> str:
+    """The text of a file. Raises ConfigError."""
     try:
-        return yaml.safe_load(text) or {}
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # the latter of a date that is none, of deep brackets
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def parse_yaml(text: str, name: str) -> Any:
+    """What the text of a YAML file called `name` says. Raises ConfigError."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
         raise ConfigError(f"{name}: not YAML: {' '.join(str(error).split())}") from None
+    except (ValueError, RecursionError) as error:  # of a date that is none, of brackets without end
+        raise ConfigError(f"{name}: not YAML: {error}") from None
 
 
 def model_settings(model: ModelConfig) -> ModelSettings:

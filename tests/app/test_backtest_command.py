@@ -1,14 +1,17 @@
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
+from exporter.app.alerting import read
 from exporter.app.backtest_command import backtest as command
+from exporter.catalog.metrics import METRICS
 from tests.app.answering import Answering, answering, matrix
-from tests.app.commands import Ended, run
+from tests.app.commands import ROOT, Ended, run
 
 RULES = "groups: [{name: g, rules: [{alert: Drifted, expr: ml_feature_drifted == 1, for: 1m}]}]"
 SERIES = {"__name__": "ml_feature_drifted", "feature": "car_[value]"}
@@ -37,6 +40,21 @@ def test_a_table_and_an_exit_code_when_asked_for(tmp_path: Path, server: Answeri
     sparse = backtest(tmp_path, server.url, "--exit-code", "--step", "1h", end="2019-04-01")
     assert sparse.code == 0
     assert "true at times, but not for long enough (is --step the step of the history?): Drifted" in sparse.out
+
+
+def test_the_rules_of_this_release_unless_there_are_others():
+    def nothing(path: str, asked: Mapping[str, str]) -> tuple[int, Any]:
+        always = [({}, {1_554_076_800: 1})] if asked.get("query") == "vector(1)" else []
+        return 200, [] if path == "series" else matrix(*always)
+
+    with answering(nothing) as server:
+        where = ("--prometheus", server.url, "--start", "2019-04-01", "--end", "2019-04-01")
+        ended = CliRunner().invoke(command, [*where, "--format", "json", "--exit-code"])
+    assert ended.exit_code == 0, ended.output
+    found = json.loads(ended.output)
+    assert found["rules"] == [rule.alert for rule in read(ROOT / "alerts" / "rules.yml")]
+    assert [one["alert"] for one in found["alerts"]] == ["MLWatchdog"]
+    assert {one for one in found["absent"] if one.startswith("ml_")} <= {metric.name for metric in METRICS}
 
 
 def test_json_with_a_token(tmp_path: Path, server: Answering):
