@@ -1,9 +1,12 @@
 """Write the generated files, or with --check fail if one of them differs by a byte."""
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from exporter.assets.alertmanager import alertmanager
+from exporter.assets.dashboards import DASHBOARDS, dashboard
 from exporter.assets.grafana_rules import grafana
 from exporter.assets.metrics_table import metrics_page
 from exporter.assets.rules import OPERATOR_LABELS, prometheus, prometheus_rule
@@ -12,13 +15,14 @@ from exporter.catalog.rules import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 
-GENERATED = (
+GENERATED: tuple[tuple[Path, Callable[[], str]], ...] = (
     (Path("docs/metrics.md"), metrics_page),
     (Path("docs/alerts.md"), lambda: rules_page(Settings())),
     (Path("alerts/rules.yml"), lambda: prometheus(Settings())),
     (Path("alerts/prometheusrule.yml"), lambda: prometheus_rule(Settings(), OPERATOR_LABELS)),
     (Path("alerts/alertmanager.yml"), lambda: alertmanager(Settings())),
     (Path("alerts/grafana.json"), lambda: grafana(Settings())),
+    *((Path(f"dashboards/{uid}.json"), partial(dashboard, uid, Settings())) for uid in DASHBOARDS),
 )
 """Every generated file, and what makes it."""
 

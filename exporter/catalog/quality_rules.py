@@ -46,6 +46,11 @@ def joined(window: Window) -> str:
     return f"{_VERSION}:ml_labels_joined:increase{window.text}"
 
 
+def coverage(window: Window) -> str:
+    """The record of the share of predictions whose label is known."""
+    return f"{_VERSION}:ml_label_coverage:increase{window.text}"
+
+
 def quality_steps(settings: Settings) -> Iterator[Recording]:
     """Labels, errors and bins of the score."""
     for record, metric, labels in (
@@ -101,9 +106,7 @@ def _classes(settings: Settings, window: Window) -> Iterator[Recording]:
     enough = f"and on ({settings.by(MODEL, VERSION)}) {_samples(_ABOVE, window)}"
     yield Recording(pairs, window.sum(JOINED))
     yield Recording(joined(window), f"sum without (predicted, actual) ({pairs})")
-    yield Recording(
-        f"{_VERSION}:ml_label_coverage:increase{window.text}", f"{joined(window)} / ({window.sum(_MATURED)} > 0)"
-    )
+    yield Recording(coverage(window), f"{joined(window)} / ({window.sum(_MATURED)} > 0)")
     yield Recording(
         qualities("quality_samples", window),
         f"sum without (predicted, actual) ({classified})\n{_enough(settings)}",

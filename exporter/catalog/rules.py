@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from exporter.catalog import thresholds
+from exporter.catalog.labels import MODEL, VERSION
 from exporter.catalog.metric import Label, Metric
 from exporter.catalog.thresholds import Default
 
@@ -25,8 +26,21 @@ TARGET_LABELS = (CLUSTER, NAMESPACE, JOB, INSTANCE, LE)
 """Labels that rules may use though no metric declares them: Prometheus, or the format, adds them."""
 
 UP = Metric("up", "gauge", "1 if the last scrape of the target succeeded, else 0.", (JOB, INSTANCE))
-EXTERNAL = (UP,)
-"""Metrics of others that rules read. They are not ours to emit."""
+_PROMETHEUS = "the rules"
+ALERTS = Metric(
+    "ALERTS",
+    "gauge",
+    "1 for each alert that is pending or fires.",
+    (
+        Label("alertname", "Name of the alert.", _PROMETHEUS),
+        Label("alertstate", "pending or firing.", "two values"),
+        Label("severity", "critical, warning, info or none.", "four values"),
+        MODEL,
+        VERSION,
+    ),
+)
+EXTERNAL = (UP, ALERTS)
+"""Metrics of others that rules and dashboards read. They are not ours to emit."""
 
 STEP_M = 5
 """Minutes of a step: at least four scrapes of the customary 15 s, up to a minute, lie in it."""
