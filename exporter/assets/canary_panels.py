@@ -1,48 +1,45 @@
 """The canary beside the primary. A difference is shown in units of what chance makes of so many predictions."""
 
-from exporter.assets.panels import Panel, Query, shown, timeseries, where
+from exporter.assets.panels import Panel, Query, View, timeseries
 from exporter.catalog import drift_rules, metrics, quality_rules, thresholds, traffic_rules
 from exporter.catalog.labels import MODEL, VERSION
-from exporter.catalog.rules import Settings
 from exporter.catalog.traffic_rules import ROLE
 
 _ROLES = 'role=~"canary|primary"'
 
 
-def canary_panels(settings: Settings) -> tuple[Panel, ...]:
+def canary_panels(view: View) -> tuple[Panel, ...]:
     """Panels of the dashboard."""
-    by, chosen, window = settings.by(MODEL, VERSION), where(settings, MODEL), settings.windows[0]
+    by, chosen, window = view.settings.by(MODEL, VERSION), view.where(MODEL), view.settings.windows[0]
     errors, predictions = (
-        shown(settings, traffic_rules.of_role(name, window)) for name in ("prediction_errors", "predictions")
+        view.shown(traffic_rules.of_role(name, window)) for name in ("prediction_errors", "predictions")
     )
 
     def of(record: str, role: str) -> str:
-        selector = where(settings, MODEL, more=f'role=~"{role}"')
+        selector = view.where(MODEL, more=f'role=~"{role}"')
         return f"sum without (role) ({record}{selector})"
 
     def with_role(expr: str) -> str:
-        info = f"{metrics.MODEL_INFO.name}{where(settings, MODEL, more=_ROLES)}"
+        info = f"{metrics.MODEL_INFO.name}{view.where(MODEL, more=_ROLES)}"
         return f"{expr}\n* on ({by}) group_left ({ROLE.name})\nmax by ({by}, {ROLE.name}) ({info})"
 
-    roles = where(settings, MODEL, more=_ROLES)
-    margin = settings.number(thresholds.CANARY_MARGIN)
-    least = settings.number(thresholds.CANARY_PREDICTIONS)
+    roles = view.where(MODEL, more=_ROLES)
+    margin = view.settings.number(thresholds.CANARY_MARGIN)
+    least = view.settings.number(thresholds.CANARY_PREDICTIONS)
     both = f"({of(errors, 'canary|primary')} / {of(predictions, 'canary|primary')})"
     canary, primary = (f"{of(errors, role)} / {of(predictions, role)}" for role in ("canary", "primary"))
     noise = (
         f"sqrt(\n  {both} * (1 - {both})\n"
         f"  * (1 / ({of(predictions, 'canary')} >= {least}) + 1 / ({of(predictions, 'primary')} >= {least}))\n)"
     )
-    quality = shown(settings, quality_rules.qualities("quality", window)) + chosen
+    quality = view.shown(quality_rules.qualities("quality", window)) + chosen
     lower, upper = (
-        shown(settings, quality_rules.qualities(f"quality_{bound}", window)) + chosen for bound in ("lower", "upper")
+        view.shown(quality_rules.qualities(f"quality_{bound}", window)) + chosen for bound in ("lower", "upper")
     )
-    drifted, evaluated = (
-        shown(settings, drift_rules.counts(name, window)) + chosen for name in ("drifted", "evaluated")
-    )
-    latency = shown(settings, traffic_rules.latency(window))
-    slow = latency + where(settings, MODEL, more='objective_quantile="0.99"')
-    objective = metrics.LATENCY_OBJECTIVE.name + where(settings, MODEL, more='objective_quantile="0.99"')
+    drifted, evaluated = (view.shown(drift_rules.counts(name, window)) + chosen for name in ("drifted", "evaluated"))
+    latency = view.shown(traffic_rules.latency(window))
+    slow = latency + view.where(MODEL, more='objective_quantile="0.99"')
+    objective = metrics.LATENCY_OBJECTIVE.name + view.where(MODEL, more='objective_quantile="0.99"')
     return (
         timeseries(
             "Predictions in the window",
@@ -64,7 +61,7 @@ def canary_panels(settings: Settings) -> tuple[Panel, ...]:
             "Absent with too few predictions.",
             "short",
             Query(f"({canary} - {primary} - {margin})\n/ ({noise} > 0)", "{{model}}"),
-            Query(f"vector({settings.number(thresholds.CANARY_Z)})", "rollback", limit=True),
+            Query(f"vector({view.settings.number(thresholds.CANARY_Z)})", "rollback", limit=True),
             alerts=("MLCanaryWorseThanPrimary",),
         ),
         timeseries(
@@ -72,7 +69,7 @@ def canary_panels(settings: Settings) -> tuple[Panel, ...]:
             "Is the canary slower? The dashed line is the objective, where one is configured.",
             "s",
             Query(with_role(slow), "{{role}} {{version}}"),
-            Query(f"max by ({settings.by(MODEL)}) ({objective})", "objective", limit=True),
+            Query(f"max by ({view.settings.by(MODEL)}) ({objective})", "objective", limit=True),
         ),
         timeseries(
             "Quality with its bounds",

@@ -13,7 +13,7 @@ from exporter.assets.exporter_panels import exporter_panels
 from exporter.assets.feature_panels import feature_panels
 from exporter.assets.fleet_panels import fleet_panels
 from exporter.assets.model_panels import model_panels
-from exporter.assets.panels import DATASOURCE, Panel, placed, where
+from exporter.assets.panels import DATASOURCE, Panel, View, placed
 from exporter.catalog import metrics
 from exporter.catalog.labels import FEATURE, KIND, MODEL, QUALITY_METRIC, SOURCE, VERSION
 from exporter.catalog.metric import Label, Metric
@@ -34,7 +34,7 @@ class _Dashboard:
 
     title: str
     description: str
-    panels: Callable[[Settings], tuple[Panel, ...]]
+    panels: Callable[[View], tuple[Panel, ...]]
     variables: tuple[tuple[Label, Metric], ...]
     one: tuple[Label, ...] = ()
     windows: bool = True
@@ -86,6 +86,7 @@ DASHBOARDS: Mapping[str, _Dashboard] = {
 def dashboard(uid: str, settings: Settings) -> str:
     """The JSON of a dashboard, for a file or `POST /api/dashboards/db` of Grafana 9 or newer. Raises KeyError."""
     board = DASHBOARDS[uid]
+    view = View(settings, frozenset(label.name for label in board.one))
     document = {
         "id": None,
         "uid": uid,
@@ -99,8 +100,8 @@ def dashboard(uid: str, settings: Settings) -> str:
         "refresh": "",
         "time": {"from": "now-6h", "to": "now"},
         "timezone": "browser",
-        "templating": {"list": _variables(board, settings)},
-        "annotations": {"list": _annotations(board, settings)},
+        "templating": {"list": _variables(board, view)},
+        "annotations": {"list": _annotations(board, view)},
         "links": [
             {
                 "type": "dashboards",
@@ -115,12 +116,12 @@ def dashboard(uid: str, settings: Settings) -> str:
                 "url": "",
             }
         ],
-        "panels": placed(board.panels(settings), settings),
+        "panels": placed(board.panels(view), settings),
     }
     return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
 
-def _variables(board: _Dashboard, settings: Settings) -> list[dict[str, Any]]:
+def _variables(board: _Dashboard, view: View) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = [
         {
             "name": "datasource",
@@ -132,20 +133,19 @@ def _variables(board: _Dashboard, settings: Settings) -> list[dict[str, Any]]:
             "includeAll": False,
         }
     ]
-    one = {label.name for label in board.one}
     first = board.variables[0][1]
     before: list[str] = []
     for name, metric in (
-        *((target, first) for target in settings.targets),
+        *((target, first) for target in view.settings.targets),
         *((label.name, metric) for label, metric in board.variables),
     ):
         # Each offers what goes with those before it.
-        chosen = ",".join(f'{name}=~"${name}"' for name in before)
+        chosen = ",".join(view.matcher(name) for name in before)
         values = f"label_values({metric.name}{chosen and f'{{{chosen}}}'}, {name})"
-        found.append(_choice(name, values, one=name in one))
+        found.append(_choice(name, values, one=name in view.one))
         before.append(name)
     if board.windows:
-        texts = [window.text for window in settings.windows]
+        texts = [window.text for window in view.settings.windows]
         found.append(
             {
                 "name": "window",
@@ -179,15 +179,15 @@ def _choice(name: str, values: str, *, one: bool) -> dict[str, Any]:
     return found if one else found | {"allValue": ".*", "current": {"text": ["All"], "value": ["$__all"]}}
 
 
-def _annotations(board: _Dashboard, settings: Settings) -> list[dict[str, Any]]:
+def _annotations(board: _Dashboard, view: View) -> list[dict[str, Any]]:
     if not board.events:
         return []
-    by = settings.by(MODEL, VERSION)
-    seen = f"max by ({by}) ({metrics.REPLICA_INFO.name}{where(settings, *board.events)}"
-    built = metrics.REFERENCE_CREATED_TIMESTAMP.name + where(settings, *board.events)
+    by = view.settings.by(MODEL, VERSION)
+    seen = f"max by ({by}) ({metrics.REPLICA_INFO.name}{view.where(*board.events)}"
+    built = metrics.REFERENCE_CREATED_TIMESTAMP.name + view.where(*board.events)
     return [
         # A new series has not changed: it is new.
-        _annotation("New versions", f"{seen}) unless {seen} offset {STEP})", "First seen", "blue"),
+        _annotation("New versions", f"{seen}) unless {seen} offset {STEP})", "Seen first, or again", "blue"),
         _annotation(
             "New references",
             f"max by ({by}) (changes({built}[{STEP}])) > 0",

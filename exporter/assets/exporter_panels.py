@@ -1,22 +1,22 @@
 """The exporter itself: one that does not see must not look like healthy models."""
 
-from exporter.assets.panels import RATE, Panel, Query, stat, timeseries, where
+from exporter.assets.panels import RATE, Panel, Query, View, stat, timeseries
 from exporter.catalog import metrics, thresholds
 from exporter.catalog.labels import SOURCE
 from exporter.catalog.metric import Metric
-from exporter.catalog.rules import INSTANCE, JOB, UP, Settings
+from exporter.catalog.rules import INSTANCE, JOB, UP
 
 _INSTANCE = "{{instance}}"
 _SOURCE = "{{instance}} {{source}}"
 
 
-def exporter_panels(settings: Settings) -> tuple[Panel, ...]:
+def exporter_panels(view: View) -> tuple[Panel, ...]:
     """Panels of the dashboard."""
-    return (*_process(settings), *_ingest(settings), *_state(settings))
+    return (*_process(view), *_ingest(view), *_state(view))
 
 
-def _process(settings: Settings) -> tuple[Panel, ...]:
-    chosen, by = where(settings, JOB, INSTANCE), settings.by(JOB, INSTANCE)
+def _process(view: View) -> tuple[Panel, ...]:
+    chosen, by = view.where(JOB, INSTANCE), view.settings.by(JOB, INSTANCE)
     tick = f"time() - max by ({by}) ({metrics.LAST_TICK_TIMESTAMP.name}{chosen})"
     version = metrics.BUILD_INFO.labels[0].name
     return (
@@ -39,7 +39,7 @@ def _process(settings: Settings) -> tuple[Panel, ...]:
             "s",
             Query(tick, f"age {_INSTANCE}"),
             Query(f"max by ({by}) ({metrics.TICK_DURATION.name}{chosen})", f"duration {_INSTANCE}"),
-            Query(f"vector({settings.number(thresholds.STALLED_S)})", "stalled", limit=True),
+            Query(f"vector({view.settings.number(thresholds.STALLED_S)})", "stalled", limit=True),
             alerts=("MLExporterTicksStalled",),
         ),
         timeseries(
@@ -54,8 +54,8 @@ def _process(settings: Settings) -> tuple[Panel, ...]:
     )
 
 
-def _ingest(settings: Settings) -> tuple[Panel, ...]:
-    chosen, by = where(settings, JOB, INSTANCE, SOURCE), settings.by(JOB, INSTANCE, SOURCE)
+def _ingest(view: View) -> tuple[Panel, ...]:
+    chosen, by = view.where(JOB, INSTANCE, SOURCE), view.settings.by(JOB, INSTANCE, SOURCE)
 
     def rate(metric: Metric, label: str = "") -> str:
         return f"sum by ({by}{label and f', {label}'}) (rate({metric.name}{chosen}[{RATE}]))"
@@ -107,8 +107,8 @@ def _ingest(settings: Settings) -> tuple[Panel, ...]:
     )
 
 
-def _state(settings: Settings) -> tuple[Panel, ...]:
-    chosen, by = where(settings, JOB, INSTANCE), settings.by(JOB, INSTANCE)
+def _state(view: View) -> tuple[Panel, ...]:
+    chosen, by = view.where(JOB, INSTANCE), view.settings.by(JOB, INSTANCE)
     written = f"max by ({by}) ({metrics.STATE_LAST_WRITE.name}{chosen})"
     return (
         timeseries(
@@ -117,7 +117,7 @@ def _state(settings: Settings) -> tuple[Panel, ...]:
             "s",
             Query(f"time() - {written}", f"age {_INSTANCE}"),
             Query(f"max by ({by}) ({metrics.STATE_WRITE_DURATION.name}{chosen})", f"write {_INSTANCE}"),
-            Query(f"vector({settings.number(thresholds.STATE_AGE_S)})", "tolerated", limit=True),
+            Query(f"vector({view.settings.number(thresholds.STATE_AGE_S)})", "tolerated", limit=True),
             alerts=("MLStateWritesFailing",),
         ),
         timeseries(

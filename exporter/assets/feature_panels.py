@@ -3,20 +3,19 @@
 Bins over the time shown are sums of recorded steps, so that whatever is dragged is compared, replicas summed.
 """
 
-from exporter.assets.panels import RANGE, RATE, Panel, Query, bars, shown, stat, table, timeseries, where
+from exporter.assets.panels import RANGE, RATE, Panel, Query, View, bars, stat, table, timeseries
 from exporter.catalog import drift_rules, metrics
 from exporter.catalog.labels import BIN, FEATURE, KIND, MODEL, REFERENCE, VERSION
-from exporter.catalog.rules import Settings
 
 
-def feature_panels(settings: Settings) -> tuple[Panel, ...]:
+def feature_panels(view: View) -> tuple[Panel, ...]:
     """Panels of the dashboard."""
-    chosen = where(settings, MODEL, VERSION, KIND, FEATURE)
+    chosen = view.where(MODEL, VERSION, KIND, FEATURE)
     expected = f"max by ({REFERENCE.name}, {BIN.name}) ({metrics.REFERENCE_RATIO.name}{chosen})"
     seen = f"sum by ({REFERENCE.name}, {BIN.name}) (sum_over_time({drift_rules.OBSERVATIONS}{chosen}[{RANGE}]))"
     live = f"(({seen} or 0 * {expected}) and {expected})"
     n = f"sum by ({REFERENCE.name}) ({live})"
-    enough = f"({n} >= scalar(max({metrics.DRIFT_MIN_SAMPLES.name}{where(settings, MODEL, VERSION)})))"
+    enough = f"({n} >= scalar(max({metrics.DRIFT_MIN_SAMPLES.name}{view.where(MODEL, VERSION)})))"
     share = f"({live} + 0.5)\n/ on (reference) group_left ()\n({n} + 0.5 * count by (reference) ({expected}))"
     gap = f"({share} - {expected})\n* ln(({share}) / {expected})"
     chi2 = f"max by (reference) ({metrics.REFERENCE_CHI2_CRITICAL.name}{chosen})"
@@ -44,7 +43,7 @@ def feature_panels(settings: Settings) -> tuple[Panel, ...]:
             Query(n, "samples"),
             height=9,
         ),
-        *_scores(settings),
+        *_scores(view),
         table(
             "What each bin adds to PSI over the time shown",
             "Where does the drift come from? Bounds are upper ones, in units of the feature; categories have none.",
@@ -54,16 +53,16 @@ def feature_panels(settings: Settings) -> tuple[Panel, ...]:
             width=12,
             sort="PSI",
         ),
-        *_history(settings),
+        *_history(view),
     )
 
 
-def _scores(settings: Settings) -> tuple[Panel, ...]:
+def _scores(view: View) -> tuple[Panel, ...]:
     """Scores over the window, beside what they must not pass."""
-    chosen, window = where(settings, MODEL, VERSION, KIND, FEATURE), settings.windows[0]
+    chosen, window = view.where(MODEL, VERSION, KIND, FEATURE), view.settings.windows[0]
 
     def score(name: str) -> str:
-        return shown(settings, drift_rules.scores(name, window)) + chosen
+        return view.shown(drift_rules.scores(name, window)) + chosen
 
     return (
         timeseries(
@@ -73,7 +72,7 @@ def _scores(settings: Settings) -> tuple[Panel, ...]:
             Query(score("psi"), "PSI {{version}}"),
             Query(score("psi_critical"), "critical {{version}}", limit=True),
             Query(
-                f"max by ({settings.by(MODEL, VERSION, KIND, FEATURE)}) ({metrics.DRIFT_THRESHOLD.name}{chosen})",
+                f"max by ({view.settings.by(MODEL, VERSION, KIND, FEATURE)}) ({metrics.DRIFT_THRESHOLD.name}{chosen})",
                 "threshold {{version}}",
                 limit=True,
             ),
@@ -97,12 +96,12 @@ def _scores(settings: Settings) -> tuple[Panel, ...]:
     )
 
 
-def _history(settings: Settings) -> tuple[Panel, ...]:
+def _history(view: View) -> tuple[Panel, ...]:
     """Bins, faults and samples over time."""
-    chosen = where(settings, MODEL, VERSION, KIND, FEATURE)
+    chosen = view.where(MODEL, VERSION, KIND, FEATURE)
     binned = f"rate({metrics.BIN_OBSERVATIONS.name}{chosen}[{RATE}])"
     invalid = f"rate({metrics.INVALID_VALUES.name}{chosen}[{RATE}])"
-    samples = shown(settings, drift_rules.scores("live_observations", settings.windows[0]))
+    samples = view.shown(drift_rules.scores("live_observations", view.settings.windows[0]))
     return (
         timeseries(
             "Share of each bin",
@@ -129,8 +128,8 @@ def _history(settings: Settings) -> tuple[Panel, ...]:
             "short",
             Query(samples + chosen, "{{version}}"),
             Query(
-                f"max by ({settings.by(MODEL, VERSION)})"
-                f" ({metrics.DRIFT_MIN_SAMPLES.name}{where(settings, MODEL, VERSION)})",
+                f"max by ({view.settings.by(MODEL, VERSION)})"
+                f" ({metrics.DRIFT_MIN_SAMPLES.name}{view.where(MODEL, VERSION)})",
                 "least {{version}}",
                 limit=True,
             ),

@@ -1,33 +1,32 @@
 """The fleet: what fires, and which versions drift, get worse, fail or grow old. Everything leads to one model."""
 
-from exporter.assets.panels import Panel, Query, drill, drill_row, shown, stat, table, timeseries, where
+from exporter.assets.panels import Panel, Query, View, drill, drill_row, stat, table, timeseries
 from exporter.catalog import drift_rules, metrics, quality_rules, thresholds, traffic_rules
 from exporter.catalog.labels import MODEL, VERSION
-from exporter.catalog.rules import ALERTS, Settings
+from exporter.catalog.rules import ALERTS
 
 _LINK = "Health of this model"
 
 
-def fleet_panels(settings: Settings) -> tuple[Panel, ...]:
+def fleet_panels(view: View) -> tuple[Panel, ...]:
     """Panels of the dashboard."""
-    by, chosen, window = settings.by(MODEL, VERSION), where(settings, MODEL), settings.windows[0]
-    labels = (*settings.targets, MODEL.name, VERSION.name)
-    drifted, evaluated = (
-        shown(settings, drift_rules.counts(name, window)) + chosen for name in ("drifted", "evaluated")
-    )
+    by, chosen, window = view.settings.by(MODEL, VERSION), view.where(MODEL), view.settings.windows[0]
+    labels = (*view.settings.targets, MODEL.name, VERSION.name)
+    drifted, evaluated = (view.shown(drift_rules.counts(name, window)) + chosen for name in ("drifted", "evaluated"))
     predictions, errors = (
-        shown(settings, traffic_rules.traffic(name, window.text)) + chosen
+        view.shown(traffic_rules.traffic(name, window.text)) + chosen
         for name in ("predictions", "prediction_errors_ratio")
     )
     lost, degraded = (
-        shown(settings, quality_rules.qualities(f"quality_{name}", window)) + chosen for name in ("lost", "degraded")
+        view.shown(quality_rules.qualities(f"quality_{name}", window)) + chosen for name in ("lost", "degraded")
     )
+    asked = f"{predictions} > 0"
     share = f"{drifted} / {evaluated}"
     limit = f"max by ({by}) ({metrics.DRIFTED_FEATURES_THRESHOLD.name}{chosen})"
-    quarter = f"sum by ({settings.by(MODEL)}) ({traffic_rules.traffic('predictions', '15m')}{chosen})"
+    quarter = f"sum by ({view.settings.by(MODEL)}) ({traffic_rules.traffic('predictions', '15m')}{chosen})"
     yesterday = quarter.removesuffix(")") + " offset 1d)"
     age = f"time() - max by ({by}) ({metrics.TRAINED_TIMESTAMP.name}{chosen})"
-    firing = where(settings, more=f'alertname=~"ML.+",alertstate="firing",{MODEL.name}=~"|$model"')
+    firing = view.where(more=f'alertname=~"ML.+",alertstate="firing",{MODEL.name}=~"|$model"')
     return (
         table(
             "Alerts that fire",
@@ -47,16 +46,16 @@ def fleet_panels(settings: Settings) -> tuple[Panel, ...]:
             Query(f"count({evaluated})", "judged"),
             Query(f"sum({share} >= bool {limit})", "drifted"),
             Query(f"sum(max by ({by}) ({degraded}))", "worse than baseline"),
-            Query(f"count({predictions} > 0 unless on ({by}) {evaluated})", "not judged"),
+            Query(f"count({asked} unless on ({by}) {evaluated}) or 0 * count({asked})", "not judged"),
         ),
         table(
             "Versions",
             "How is each version doing over the window? An empty cell is too little data, or no labels. Quality lost "
             "is against the baseline of the reference, above 0 if worse. Click a version for its health.",
-            Query(predictions, "predictions", unit="short"),
-            Query(errors, "failed", unit="percentunit"),
-            Query(drifted, "inputs drifted"),
-            Query(evaluated, "inputs judged"),
+            Query(f"max by ({by}) ({predictions})", "predictions", unit="short"),
+            Query(f"max by ({by}) ({errors})", "failed", unit="percentunit"),
+            Query(f"max by ({by}) ({drifted})", "inputs drifted"),
+            Query(f"max by ({by}) ({evaluated})", "inputs judged"),
             Query(f"max by ({by}) ({lost})", "quality lost"),
             link=("version", drill_row(_LINK, "model-health", labels)),
             sort="inputs drifted",
@@ -76,9 +75,9 @@ def fleet_panels(settings: Settings) -> tuple[Panel, ...]:
             "Is every model asked as often as a day before? Below the dashed line it is a stop and not a lull.",
             "short",
             Query(quarter, "{{model}}"),
-            Query(f"{settings.number(thresholds.TRAFFIC_RATIO)} * {yesterday}", "stopped {{model}}", limit=True),
+            Query(f"{view.settings.number(thresholds.TRAFFIC_RATIO)} * {yesterday}", "stopped {{model}}", limit=True),
             alerts=("MLPredictionTrafficAbsent",),
-            link=drill(_LINK, "model-health", (*settings.targets, MODEL.name)),
+            link=drill(_LINK, "model-health", (*view.settings.targets, MODEL.name)),
         ),
         timeseries(
             "Age in units of the age at which a model is stale",

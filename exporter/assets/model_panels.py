@@ -4,7 +4,7 @@ Scores are those of the fleet, from recording rules. Where there is no such rule
 largest is shown, which says that one of them sees something, and never an average.
 """
 
-from exporter.assets.panels import RATE, Panel, Query, drill_row, shown, table, timeseries, where
+from exporter.assets.panels import RATE, Panel, Query, View, drill_row, table, timeseries
 from exporter.catalog import drift_rules, metrics, quality_rules, traffic_rules
 from exporter.catalog.labels import (
     FEATURE,
@@ -21,16 +21,19 @@ from exporter.catalog.labels import (
     WINDOW,
 )
 from exporter.catalog.metric import Label, Metric
-from exporter.catalog.rules import Settings
+
+MORE_IS_BETTER = "accuracy|precision|recall|f1|roc_auc"
+LESS_IS_BETTER = "log_loss|brier|ece|mae|rmse"
+"""Of bias neither is."""
 
 
-def model_panels(settings: Settings) -> tuple[Panel, ...]:
+def model_panels(view: View) -> tuple[Panel, ...]:
     """Panels of the dashboard."""
-    return (*_serving(settings), *_quality(settings), *_drift(settings), *_labels(settings), _segments(settings))
+    return (*_serving(view), *_quality(view), *_drift(view), *_labels(view), _segments(view))
 
 
-def _serving(settings: Settings) -> tuple[Panel, ...]:
-    chosen, by, window = where(settings, MODEL, VERSION), settings.by(MODEL, VERSION), settings.windows[0]
+def _serving(view: View) -> tuple[Panel, ...]:
+    chosen, by, window = view.where(MODEL, VERSION), view.settings.by(MODEL, VERSION), view.settings.windows[0]
     predictions = f"rate({metrics.PREDICTIONS.name}{chosen}[{RATE}])"
     errors = f"rate({metrics.PREDICTION_ERRORS.name}{chosen}[{RATE}])"
     objective = metrics.LATENCY_OBJECTIVE
@@ -61,7 +64,7 @@ def _serving(settings: Settings) -> tuple[Panel, ...]:
             "How fast is the budget used up? At 1 it lasts as long as it should. What pages burns fast over a long and "
             "a short window.",
             "short",
-            Query(shown(settings, burn) + chosen, "{{version}}"),
+            Query(view.shown(burn) + chosen, "{{version}}"),
             alerts=("MLErrorBudgetBurn",),
             width=6,
         ),
@@ -69,9 +72,9 @@ def _serving(settings: Settings) -> tuple[Panel, ...]:
             "Latency",
             "How long do predictions take? Quantiles of all replicas over the window; dashed lines are objectives.",
             "s",
-            Query(shown(settings, traffic_rules.latency(window)) + chosen, "{{version}} {{objective_quantile}}"),
+            Query(view.shown(traffic_rules.latency(window)) + chosen, "{{version}} {{objective_quantile}}"),
             Query(
-                f"max by ({settings.by(MODEL, VERSION, QUANTILE)}) ({objective.name}{chosen})",
+                f"max by ({view.settings.by(MODEL, VERSION, QUANTILE)}) ({objective.name}{chosen})",
                 "objective {{version}} {{objective_quantile}}",
                 limit=True,
             ),
@@ -80,16 +83,16 @@ def _serving(settings: Settings) -> tuple[Panel, ...]:
     )
 
 
-def _quality(settings: Settings) -> tuple[Panel, ...]:
-    chosen, window = where(settings, MODEL, VERSION, QUALITY_METRIC), settings.windows[0]
-    by = settings.by(MODEL, VERSION, QUALITY_METRIC)
-    baseline, tolerance = (
-        f"max by ({by}) ({metric.name}{chosen})" for metric in (metrics.QUALITY_BASELINE, metrics.QUALITY_TOLERANCE)
-    )
-    higher = where(settings, MODEL, VERSION, more='metric!~"mae|rmse|bias|log_loss|brier|ece"')
+def _quality(view: View) -> tuple[Panel, ...]:
+    chosen, window = view.where(MODEL, VERSION, QUALITY_METRIC), view.settings.windows[0]
+    by = view.settings.by(MODEL, VERSION, QUALITY_METRIC)
+
+    def limit(sign: str, names: str) -> str:
+        these = view.where(MODEL, VERSION, QUALITY_METRIC, more=f'{QUALITY_METRIC.name}=~"{names}"')
+        return f"max by ({by}) ({metrics.QUALITY_BASELINE.name}{these} {sign} {metrics.QUALITY_TOLERANCE.name}{these})"
 
     def quality(name: str) -> str:
-        return shown(settings, quality_rules.qualities(name, window)) + chosen
+        return view.shown(quality_rules.qualities(name, window)) + chosen
 
     return (
         timeseries(
@@ -101,8 +104,7 @@ def _quality(settings: Settings) -> tuple[Panel, ...]:
             Query(quality("quality_lower"), "{{version}} {{metric}} lower"),
             Query(quality("quality_upper"), "{{version}} {{metric}} upper"),
             Query(
-                f"({baseline} - {tolerance}\nand max by ({by}) ({metrics.QUALITY_BASELINE.name}{higher}))\n"
-                f"or {baseline} + {tolerance}",
+                f"{limit('-', MORE_IS_BETTER)}\nor {limit('+', LESS_IS_BETTER)}",
                 "tolerated {{version}} {{metric}}",
                 limit=True,
             ),
@@ -114,7 +116,7 @@ def _quality(settings: Settings) -> tuple[Panel, ...]:
             "What does the model make of its traffic before labels come? Estimated from the scores of binary models, "
             "if those mean what they did.",
             "short",
-            Query(_worst(settings, metrics.QUALITY_ESTIMATED, QUALITY_METRIC, least=True), "{{version}} {{metric}}"),
+            Query(_worst(view, metrics.QUALITY_ESTIMATED, QUALITY_METRIC, least=True), "{{version}} {{metric}}"),
             width=6,
         ),
         timeseries(
@@ -123,9 +125,9 @@ def _quality(settings: Settings) -> tuple[Panel, ...]:
             "quality is one of the traffic.",
             "short",
             Query(
-                f"max by ({settings.by(MODEL, VERSION, GAP_METRIC)}) (abs(\n"
-                f"  {metrics.QUALITY_GAP.name}{_of_window(settings, GAP_METRIC)}\n"
-                f"  / ({metrics.QUALITY_GAP_SIGMA.name}{_of_window(settings, GAP_METRIC)} > 0)\n))",
+                f"max by ({view.settings.by(MODEL, VERSION, GAP_METRIC)}) (abs(\n"
+                f"  {metrics.QUALITY_GAP.name}{_of_window(view, GAP_METRIC)}\n"
+                f"  / ({metrics.QUALITY_GAP_SIGMA.name}{_of_window(view, GAP_METRIC)} > 0)\n))",
                 "{{version}} {{metric}}",
             ),
             width=6,
@@ -134,18 +136,16 @@ def _quality(settings: Settings) -> tuple[Panel, ...]:
     )
 
 
-def _drift(settings: Settings) -> tuple[Panel, ...]:
-    chosen, by, window = where(settings, MODEL, VERSION), settings.by(MODEL, VERSION), settings.windows[0]
-    feature = settings.by(MODEL, VERSION, KIND, FEATURE)
-    drifted, evaluated = (
-        shown(settings, drift_rules.counts(name, window)) + chosen for name in ("drifted", "evaluated")
-    )
+def _drift(view: View) -> tuple[Panel, ...]:
+    chosen, by, window = view.where(MODEL, VERSION), view.settings.by(MODEL, VERSION), view.settings.windows[0]
+    feature = view.settings.by(MODEL, VERSION, KIND, FEATURE)
+    drifted, evaluated = (view.shown(drift_rules.counts(name, window)) + chosen for name in ("drifted", "evaluated"))
 
     def score(name: str, more: str = "") -> str:
-        return shown(settings, drift_rules.scores(name, window)) + where(settings, MODEL, VERSION, more=more)
+        return view.shown(drift_rules.scores(name, window)) + view.where(MODEL, VERSION, more=more)
 
     def threshold(more: str = "") -> str:
-        return f"max by ({feature}) ({metrics.DRIFT_THRESHOLD.name}{where(settings, MODEL, VERSION, more=more)})"
+        return f"max by ({feature}) ({metrics.DRIFT_THRESHOLD.name}{view.where(MODEL, VERSION, more=more)})"
 
     outputs = 'kind=~"output|score"'
     states = f"max by ({feature}, state) ({metrics.FEATURE_STATE.name}{chosen})"
@@ -179,10 +179,8 @@ def _drift(settings: Settings) -> tuple[Panel, ...]:
             "Do inputs drift together, or their correlations, which no single one shows? They do above both dashed "
             "lines.",
             "short",
-            Query(_worst(settings, metrics.MULTIVARIATE_DISTANCE, MOMENT), "{{version}} {{moment}}"),
-            Query(
-                _worst(settings, metrics.MULTIVARIATE_CRITICAL, MOMENT), "critical {{version}} {{moment}}", limit=True
-            ),
+            Query(_worst(view, metrics.MULTIVARIATE_DISTANCE, MOMENT), "{{version}} {{moment}}"),
+            Query(_worst(view, metrics.MULTIVARIATE_CRITICAL, MOMENT), "critical {{version}} {{moment}}", limit=True),
             Query(
                 f"max by ({by}) ({metrics.MULTIVARIATE_THRESHOLD.name}{chosen})", "threshold {{version}}", limit=True
             ),
@@ -192,7 +190,7 @@ def _drift(settings: Settings) -> tuple[Panel, ...]:
             "Features by state",
             "Can drift be judged? Not while references are missing, samples too few, or events read with delay.",
             "short",
-            Query(f"sum by ({settings.by(MODEL, VERSION, STATE)}) ({states})", "{{version}} {{state}}"),
+            Query(f"sum by ({view.settings.by(MODEL, VERSION, STATE)}) ({states})", "{{version}} {{state}}"),
             alerts=("MLDriftNotEvaluable",),
             width=6,
             stacked=True,
@@ -212,7 +210,7 @@ def _drift(settings: Settings) -> tuple[Panel, ...]:
                 drill_row(
                     "Bins of this feature",
                     "model-health-feature",
-                    (*settings.targets, MODEL.name, VERSION.name, KIND.name, FEATURE.name),
+                    (*view.settings.targets, MODEL.name, VERSION.name, KIND.name, FEATURE.name),
                 ),
             ),
             sort="PSI",
@@ -220,9 +218,9 @@ def _drift(settings: Settings) -> tuple[Panel, ...]:
     )
 
 
-def _labels(settings: Settings) -> tuple[Panel, ...]:
-    chosen, alone, window = where(settings, MODEL, VERSION), where(settings, MODEL), settings.windows[0]
-    by = settings.by(MODEL)
+def _labels(view: View) -> tuple[Panel, ...]:
+    chosen, alone, window = view.where(MODEL, VERSION), view.where(MODEL), view.settings.windows[0]
+    by = view.settings.by(MODEL)
 
     def rate(metric: Metric, label: str = "") -> str:
         return f"sum by ({by}{label and f', {label}'}) (rate({metric.name}{alone}[{RATE}]))"
@@ -233,7 +231,7 @@ def _labels(settings: Settings) -> tuple[Panel, ...]:
             "Share of predictions whose label is known",
             "Is quality that of all predictions? Labels that come for some only may choose them.",
             "percentunit",
-            Query(shown(settings, quality_rules.coverage(window)) + chosen, "{{version}}"),
+            Query(view.shown(quality_rules.coverage(window)) + chosen, "{{version}}"),
             alerts=("MLLabelPipelineStopped",),
         ),
         timeseries(
@@ -265,33 +263,33 @@ def _labels(settings: Settings) -> tuple[Panel, ...]:
     )
 
 
-def _segments(settings: Settings) -> Panel:
+def _segments(view: View) -> Panel:
     labels = (SEGMENT_NAME, SEGMENT, KIND, FEATURE)
-    by = settings.by(MODEL, VERSION, SEGMENT_NAME, SEGMENT)
+    by = view.settings.by(MODEL, VERSION, SEGMENT_NAME, SEGMENT)
     errors, predictions = (
-        f"sum by ({by}) (rate({metric.name}{where(settings, MODEL, VERSION)}[$__range]))"
+        f"sum by ({by}) (rate({metric.name}{view.where(MODEL, VERSION)}[$__range]))"
         for metric in (metrics.SEGMENT_PREDICTION_ERRORS, metrics.SEGMENT_PREDICTIONS)
     )
     return table(
         "Segments",
         "Does a part of the traffic suffer that the whole hides? Rows with a feature are its drift against the "
         "segment's own reference, rows with a metric its quality. Failed is over the time that is shown.",
-        Query(_worst(settings, metrics.SEGMENT_PSI, *labels), "PSI"),
-        Query(_worst(settings, metrics.SEGMENT_PSI_CRITICAL, *labels), "critical"),
-        Query(_worst(settings, metrics.SEGMENT_DRIFTED, *labels), "drifted"),
-        Query(_worst(settings, metrics.SEGMENT_QUALITY, SEGMENT_NAME, SEGMENT, QUALITY_METRIC, least=True), "quality"),
-        Query(_worst(settings, metrics.SEGMENT_QUALITY_BASELINE, SEGMENT_NAME, SEGMENT, QUALITY_METRIC), "baseline"),
+        Query(_worst(view, metrics.SEGMENT_PSI, *labels), "PSI"),
+        Query(_worst(view, metrics.SEGMENT_PSI_CRITICAL, *labels), "critical"),
+        Query(_worst(view, metrics.SEGMENT_DRIFTED, *labels), "drifted"),
+        Query(_worst(view, metrics.SEGMENT_QUALITY, SEGMENT_NAME, SEGMENT, QUALITY_METRIC, least=True), "quality"),
+        Query(_worst(view, metrics.SEGMENT_QUALITY_BASELINE, SEGMENT_NAME, SEGMENT, QUALITY_METRIC), "baseline"),
         Query(f"{errors} / ({predictions} > 0)", "failed", unit="percentunit"),
         sort="PSI",
     )
 
 
-def _of_window(settings: Settings, label: Label) -> str:
+def _of_window(view: View, label: Label) -> str:
     more = f'{WINDOW.name}="$window"'
-    return where(settings, MODEL, VERSION, *((label,) if label is QUALITY_METRIC else ()), more=more)
+    return view.where(MODEL, VERSION, *((label,) if label is QUALITY_METRIC else ()), more=more)
 
 
-def _worst(settings: Settings, metric: Metric, *labels: Label, least: bool = False) -> str:
+def _worst(view: View, metric: Metric, *labels: Label, least: bool = False) -> str:
     """What the replica says that sees most of it, over the window as the exporter has it."""
-    chosen = _of_window(settings, labels[-1])
-    return f"{'min' if least else 'max'} by ({settings.by(MODEL, VERSION, *labels)}) ({metric.name}{chosen})"
+    chosen = _of_window(view, labels[-1])
+    return f"{'min' if least else 'max'} by ({view.settings.by(MODEL, VERSION, *labels)}) ({metric.name}{chosen})"

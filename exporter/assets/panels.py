@@ -5,7 +5,8 @@ line. The JSON is Grafana's classic schema, which Grafana 9 to 13 read.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from string import ascii_uppercase
 from typing import Any, NamedTuple
 
 from exporter.catalog.metric import Label
@@ -40,18 +41,28 @@ class Panel:
     body: Mapping[str, Any]
     width: int
     height: int
-    alerts: tuple[str, ...] = field(default=())
+    alerts: tuple[str, ...] = ()
 
 
-def where(settings: Settings, *labels: Label, more: str = "") -> str:
-    """The matchers of a selector: what the variables of the target, and of these labels, are set to."""
-    names = (*settings.targets, *(label.name for label in labels))
-    return "{" + ",".join([f'{name}=~"${name}"' for name in names] + ([more] if more else [])) + "}"
+@dataclass(frozen=True, slots=True)
+class View:
+    """What panels are made for: a place where rules run, and labels of which one value is shown at a time."""
 
+    settings: Settings
+    one: frozenset[str] = frozenset()
 
-def shown(settings: Settings, record: str) -> str:
-    """A record of the first window as that of the window that a person picks."""
-    return record.removesuffix(settings.windows[0].text) + "$window"
+    def matcher(self, label: str) -> str:
+        """A label is what its variable is set to. Grafana escapes only what may be several for a regular expression."""
+        return f'{label}="${label}"' if label in self.one else f'{label}=~"${label}"'
+
+    def where(self, *labels: Label, more: str = "") -> str:
+        """The matchers of a selector: those of the target, and of these labels."""
+        matchers = [self.matcher(name) for name in (*self.settings.targets, *(label.name for label in labels))]
+        return "{" + ",".join(matchers + ([more] if more else [])) + "}"
+
+    def shown(self, record: str) -> str:
+        """A record of the first window as that of the window that a person picks."""
+        return record.removesuffix(self.settings.windows[0].text) + "$window"
 
 
 def drill(title: str, uid: str, labels: Iterable[str], value: str = "${{__field.labels.{}}}") -> dict[str, str]:
@@ -177,7 +188,7 @@ def placed(panels: Iterable[Panel], settings: Settings) -> list[dict[str, Any]]:
 
 
 def _named(queries: Iterable[Query]) -> Iterable[tuple[str, Query]]:
-    return zip("ABCDEFGHIJ", queries, strict=False)
+    return zip(ascii_uppercase, queries, strict=False)
 
 
 def _target(ref: str, query: Query, shape: str, *, instant: bool) -> dict[str, Any]:

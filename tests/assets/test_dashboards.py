@@ -1,4 +1,5 @@
 import json
+import math
 import re
 
 import promql_parser
@@ -14,6 +15,8 @@ from exporter.catalog.alerts import alert_group
 from exporter.catalog.metrics import METRICS
 from exporter.catalog.rules import Settings, Window
 from tests.assets.promql import DECLARED, LABELS, labels, needed, selectors
+from tests.assets.promtool import check, expect, series
+from tests.contract.test_conformance import HOSTILE, WORSE, parsed, run
 
 WINDOWS = [window.text for window in Settings().windows]
 BOARDS = {uid: json.loads(dashboard(uid, Settings())) for uid in DASHBOARDS}
@@ -163,6 +166,14 @@ def test_legends_name_labels_that_series_have():
         assert set(re.findall(r"{{(\w+)}}", target["legendFormat"])) <= LABELS
 
 
+def test_rows_of_a_table_are_joined_by_labels_alone():
+    # The name of a record would be one of them.
+    for _, panel, target in TARGETS:
+        if target["format"] == "table":
+            (expr, *_) = expressions(target["expr"])
+            assert not isinstance(promql_parser.parse(expr), promql_parser.VectorSelector), panel["title"]
+
+
 def test_raw_counters_are_rates_over_intervals_of_the_graph_and_summed_over_replicas():
     for _, panel, target in TARGETS:
         for name, _ in selectors(expressions(target["expr"])[0]):
@@ -238,3 +249,54 @@ def test_ones_own_labels_and_windows_are_those_of_the_dashboards():
     text = json.dumps(told["panels"])
     assert 'increase$window{cluster=~\\"$cluster\\",namespace=~\\"$namespace\\"' in text
     assert "https://r/mlfeaturedrift.md" in text
+
+
+PLAIN = {HOSTILE: "m", WORSE: "amount", f"={WORSE}": "=blue"}
+"""Names that are hard to read back are another test's business."""
+CHOSEN = {"window": "1h", "model": "m", "version": "1", "feature": "other"}
+RANGE = "59m59s"
+"""As many steps as a recorded hour."""
+
+
+def scraped():
+    """What two replicas of an exporter export that saw everything of two versions of a model, for an hour and more."""
+    target = {"namespace": "n", "job": "j"}
+    found = [
+        series("ALERTS", "1x80", **target, alertname="MLModelDrift", alertstate="firing", severity="info", model="m")
+    ]
+    found += [series("up", "1x80", **target, instance=instance) for instance in "ab"]
+    for family in parsed(run()[1], "text").values():
+        for sample in family.samples:
+            named = {label: PLAIN.get(value, value) for label, value in sample.labels.items()}
+            if named.get("model", "m") != "m" or not math.isfinite(sample.value):
+                continue
+            values = f"0+{sample.value}x80" if family.type in ("counter", "histogram") else f"{sample.value}x80"
+            versions = (("1", "primary"), ("2", "canary")) if "version" in named else (("", ""),)
+            for version, role in versions:
+                told = named | {name: one for name, one in (("version", version), ("role", role)) if name in named}
+                found += [series(sample.name, values, **target, instance=instance, **told) for instance in "ab"]
+    return found
+
+
+def asked(expr):
+    """An expression as Grafana sends it, with All for what may be several."""
+    expr = expr.replace("$__rate_interval", "5m").replace("$__range", RANGE)
+    expr = re.sub(r'=~"\|?\$\w+"', '=~".*"', expr)
+    return re.sub(r"\$(\w+)", lambda found: CHOSEN[found[1]], expr)
+
+
+def test_every_query_has_an_answer_where_everything_is_exported(tmp_path):
+    told = {asked(target["expr"]) for _, _, target in TARGETS if "offset 1d" not in target["expr"]}
+    check(tmp_path, scraped(), [expect(f"count({expr}) >= bool 1", "75m", ({}, 1)) for expr in sorted(told)])
+
+
+def test_the_time_shown_is_judged_as_a_window_is(tmp_path):
+    (panel,) = [panel for _, panel in PANELS if panel["title"] == "PSI over the time shown"]
+    shown = {target["legendFormat"]: asked(target["expr"]) for target in panel["targets"]}
+    chosen = '{version="1",kind="input",feature="other"}'
+    pairs = {"PSI": "psi", "critical": "psi_critical", "samples": "live_observations"}
+    same = [
+        f"abs(sum({shown[legend]}) / sum(model_version_feature:ml_feature_{name}:increase1h{chosen}) - 1) < bool 1e-9"
+        for legend, name in pairs.items()
+    ]
+    check(tmp_path, scraped(), [expect(expr, "75m", ({}, 1)) for expr in same])
