@@ -104,9 +104,8 @@ class TestStates:
         fleet = a_fleet(a_reference())
         observe(fleet, {PREDICTION: ["1"]})
         assert view(fleet.tick(NOW)).accuracy_readout is None
-        assert not [
-            series for series in exposed(fleet.tick(NOW)) if series.startswith(("ml_model_quality", "ml_label"))
-        ]
+        told = [one for one in exposed(fleet.tick(NOW)) if one.startswith(("ml_model_quality", "ml_label"))]
+        assert told == ['ml_labels_min_samples{model="car_loan",version="1"}'], "a threshold, which rules read"
 
     def test_the_first_label_of_a_model_without_a_baseline_is_seen(self):
         fleet = a_fleet(a_reference(), min_labels=1)
