@@ -53,9 +53,12 @@ class Access:
 
 
 def token(user: str = USER, lasts_s: float = _TOKEN_LASTS_S) -> str:
-    """An unsigned JSON web token, which Kafka accepts where nothing else is configured."""
+    """An unsigned JSON web token, which Kafka accepts where nothing else is configured.
+
+    It was issued a second ago: Kafka refuses one of a time to come, and rounds to milliseconds.
+    """
     now = time.time()
-    parts = ({"alg": "none"}, {"sub": user, "iat": now, "exp": now + lasts_s})
+    parts = ({"alg": "none"}, {"sub": user, "iat": now - 1, "exp": now + lasts_s})
     encoded = [base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode() for part in parts]
     return ".".join([*encoded, ""])
 
