@@ -12,7 +12,7 @@ from exporter.ingest import tables
 from exporter.ingest.source import Cells, Table
 from exporter.monitor import reference
 from exporter.monitor.coarse import with_slices
-from exporter.monitor.events import LABEL, PREDICTION, SCORE, Column, FeatureKey
+from exporter.monitor.events import LABEL, OUTPUT, SCORE, Column, FeatureKey
 from exporter.monitor.features import BadReference, Categorical, Feature
 from exporter.monitor.outcomes import Outcomes
 from exporter.monitor.reference import Columns, Reference, Resolution
@@ -65,7 +65,7 @@ def build_reference(
         FeatureKey("input", name): name for name in cells if name not in reserved and name not in choice.exclude
     }
     if columns.prediction is not None:
-        features[FeatureKey("output", PREDICTION)] = columns.prediction
+        features[OUTPUT] = columns.prediction
     features |= {FeatureKey("score", name): column for name, column in columns.scores.items()}
     built = {name: _column(name, column, cells[column], choice) for name, column in features.items()}
     if columns.label is not None:

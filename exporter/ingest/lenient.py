@@ -17,7 +17,7 @@ from exporter.monitor.events import (
     LABEL,
     NO_ERROR,
     NON_FINITE_NUMBER,
-    PREDICTION,
+    OUTPUT,
     SCORE,
     UNSEEN,
     WRONG_TYPE,
@@ -181,7 +181,7 @@ class LenientReader:
             if isinstance(values, dict):
                 raw |= {FeatureKey(kind, name): value for name, value in values.items() if is_name(name)}  # type: ignore[arg-type]
         for key, path in (
-            (FeatureKey("output", PREDICTION), fields.prediction),
+            (OUTPUT, fields.prediction),
             (FeatureKey("score", SCORE), fields.score),
             (LABEL, fields.label),
         ):

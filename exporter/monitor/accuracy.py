@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from exporter.catalog import metrics, thresholds
 from exporter.catalog.metric import Sample, Series
 from exporter.monitor.blocks import Table
-from exporter.monitor.events import LABEL, NO_ERROR, PREDICTION, FeatureKey, Rows, Schema, codes_to
+from exporter.monitor.events import LABEL, NO_ERROR, OUTPUT, FeatureKey, Rows, Schema, codes_to
 from exporter.monitor.outcomes import INVALID_LABEL, LOSS, NO_LABEL, OTHER, PROBABILITY, Outcomes, Task
 from exporter.monitor.rows import score_field, score_names
 from exporter.monitor.settings import ModelSettings
@@ -40,8 +40,6 @@ GAPS = ("accuracy", "positives")
 BIAS = "bias"
 """Mean error of a regression; neither more nor less is better."""
 
-_PREDICTION = FeatureKey("output", PREDICTION)
-
 
 class AccuracyTracker:
     """Sums of one task (see outcomes), in columns of `schema`."""
@@ -55,7 +53,7 @@ class AccuracyTracker:
         self.width = self.outcomes.width
         self._labels = {"model": settings.name, "version": version}
         columns = schema.numeric if task.kind == "regression" else schema.categorical
-        self._predicted, self._actual = columns.index(_PREDICTION), columns.index(LABEL)
+        self._predicted, self._actual = columns.index(OUTPUT), columns.index(LABEL)
         self._scores = [schema.numeric.index(FeatureKey("score", name)) for name in task.scores]
         self._score_fields = [score_field(score_names(schema).index(name)) for name in task.scores]
         if task.kind != "regression":

@@ -41,6 +41,9 @@ class FeatureKey(NamedTuple):
     name: str
 
 
+OUTPUT = FeatureKey("output", PREDICTION)
+"""The column of what was predicted."""
+
 LABEL = FeatureKey("label", "label")
 """The column of what was true; no feature, for nothing of it is compared with the reference."""
 

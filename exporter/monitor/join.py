@@ -345,7 +345,7 @@ class LabelJoin:
             end = min(end, self.watermarks.end)
         if end == OUTSIDE:
             return -math.inf
-        return (end - thresholds.ALLOWED_LATENESS_PANES.count) * self._rules.pane_s
+        return (self.watermarks.window.sealed(end) + 1) * self._rules.pane_s
 
     def _sampled(self, ids: Ids) -> NDArray[np.bool_]:
         """Which ids are looked at: the same wherever they turn up."""

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exporter.catalog import thresholds
-from exporter.monitor.events import LABEL, PREDICTION, Column, FeatureKey, as_number_column, text_of
+from exporter.monitor.events import LABEL, OUTPUT, Column, FeatureKey, as_number_column, text_of
 from exporter.stats import Counts, Floats
 from exporter.stats.bins import cell_counts, choose_bins, choose_knots
 
@@ -76,7 +76,7 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def task_of(columns: Mapping[FeatureKey, Column], bins: int) -> Task | None:
     """The task that training data tell of, with its counts if they have labels; None without a prediction."""
-    predicted, actual = columns.get(FeatureKey("output", PREDICTION)), columns.get(LABEL)
+    predicted, actual = columns.get(OUTPUT), columns.get(LABEL)
     if predicted is None:
         return None
     scores = {key.name: one for key, one in columns.items() if key.kind == "score" and isinstance(one, np.ndarray)}

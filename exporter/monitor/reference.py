@@ -18,7 +18,7 @@ from exporter.monitor import calibration, moments, slices
 from exporter.monitor.events import (
     LABEL,
     NON_FINITE_NUMBER,
-    PREDICTION,
+    OUTPUT,
     WRONG_TYPE_NUMBER,
     Column,
     FeatureKey,
@@ -257,9 +257,7 @@ def _categorical(name: FeatureKey, column: Sequence[object], resolution: Resolut
     # Ties in count are ordered by name: the reference must not depend on the order of rows.
     ranked = sorted(counts, key=lambda text: (-counts[text], text))
     # A prediction's classes are few and each matters; an ordinary feature keeps its most frequent ones.
-    top = ranked[
-        : len(ranked) if name == FeatureKey("output", PREDICTION) and len(ranked) <= 100 else resolution.top_categories
-    ]
+    top = ranked[: len(ranked) if name == OUTPUT and len(ranked) <= 100 else resolution.top_categories]
     rest = ranked[len(top) :]
     known = rest[: thresholds.KNOWN_CATEGORIES.count]
     return Categorical(

@@ -15,7 +15,7 @@ from exporter.monitor.blocks import Table
 from exporter.monitor.events import (
     LABEL,
     MISSING,
-    PREDICTION,
+    OUTPUT,
     UNSEEN,
     WRONG_TYPE,
     Batch,
@@ -31,8 +31,6 @@ from exporter.stats import Counts, Floats
 LABELS = np.dtype([("id", "<u8"), ("time", "<f8"), ("label", "<f8")])
 MEMORY = np.dtype([("id", "<u8"), ("time", "<f8")])
 """What is kept of a settled prediction, to tell labels that come late from those of nobody."""
-
-_PREDICTION = FeatureKey("output", PREDICTION)
 
 
 def score_field(place: int) -> str:
@@ -93,7 +91,7 @@ class Layout(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
 def layout_of(schema: Schema) -> Layout:
     """What predictions and labels are in batches of a schema."""
     return Layout(
-        _texts(schema, _PREDICTION),
+        _texts(schema, OUTPUT),
         _texts(schema, LABEL),
         score_names(schema),
         tag_names(schema),
@@ -124,10 +122,10 @@ def _translated(codes: Floats, before: Sequence[str] | None, now: Sequence[str] 
 
 def answers(batch: Batch, rows: slice | Counts) -> tuple[Floats, NDArray[np.bool_]]:
     """What was predicted, as a number or code, and whether that can be right or wrong."""
-    if _PREDICTION in batch.schema.categorical:
-        codes = batch.codes[rows, batch.schema.categorical.index(_PREDICTION)]
+    if OUTPUT in batch.schema.categorical:
+        codes = batch.codes[rows, batch.schema.categorical.index(OUTPUT)]
         return codes.astype(np.float64), (codes >= 0) | (codes == UNSEEN)
-    numbers = batch.numeric[rows, batch.schema.numeric.index(_PREDICTION)]
+    numbers = batch.numeric[rows, batch.schema.numeric.index(OUTPUT)]
     return numbers, np.isfinite(numbers)
 
 
