@@ -307,8 +307,10 @@ def check_config(path: Path, output_format: str) -> None:
 
 def _series(snapshot: Any) -> dict[str, int]:
     counts = {name: labels.full_series for name, labels in snapshot.labels.items()}
+    for name, settings in snapshot.settings.items():
+        counts[name] += len(settings.alert_thresholds)
     for view in snapshot.models:
-        counts[view.settings.name] = counts.get(view.settings.name, 0) + view.full_series
+        counts[view.settings.name] += view.full_series
     return counts
 
 

@@ -35,6 +35,7 @@ from exporter.app.schema import (
     TlsConfig,
 )
 from exporter.catalog.labels import INFO_LABELS
+from exporter.catalog.thresholds import ALERT_THRESHOLDS
 from exporter.ingest.envelopes import HEADERS
 from exporter.ingest.fields import Fields, remap
 from exporter.ingest.tables import FORMATS
@@ -132,6 +133,7 @@ def model_settings(model: ModelConfig) -> ModelSettings:
             f"{float(name[1:]) / 100:g}": seconds(limit) for name, limit in model.latency_objective.items()
         },
         error_budget=model.error_budget,
+        alert_thresholds={one.name: getattr(model.thresholds, one.name) for one in ALERT_THRESHOLDS},
         info=model.info,
     )
 

@@ -25,7 +25,7 @@ class FeatureThresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
 
 
 class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What counts as drift of a model."""
+    """What counts as drift of a model, and what its alerts compare it with."""
 
     psi: Annotated[float, Meta(gt=0)] = thresholds.PSI_THRESHOLD.value
     multivariate: Annotated[float, Meta(gt=0)] = thresholds.MULTIVARIATE_THRESHOLD.value
@@ -33,6 +33,13 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     drifted_features_ratio: Annotated[float, Meta(gt=0, le=1)] = thresholds.DRIFTED_FEATURES_RATIO.value
     quality: dict[str, Annotated[float, Meta(gt=0)]] = {}
     features: dict[str, FeatureThresholds] = {}
+    faulty_ratio: Ratio = thresholds.FAULTY_RATIO.value
+    faulty_features: Positive = thresholds.FAULTY_FEATURES.count
+    canary_predictions: Positive = thresholds.CANARY_PREDICTIONS.count
+    canary_z: Annotated[float, Meta(gt=0)] = thresholds.CANARY_Z.value
+    canary_margin: Annotated[float, Meta(ge=0, lt=1)] = thresholds.CANARY_MARGIN.value
+    traffic_ratio: Ratio = thresholds.TRAFFIC_RATIO.value
+    traffic_predictions: Positive = thresholds.TRAFFIC_PREDICTIONS.count
 
 
 class BudgetConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -24,8 +24,7 @@ def canary_panels(view: View) -> tuple[Panel, ...]:
         return f"{expr}\n* on ({by}) group_left ({ROLE.name})\nmax by ({by}, {ROLE.name}) ({info})"
 
     roles = view.where(MODEL, more=_ROLES)
-    margin = view.settings.number(thresholds.CANARY_MARGIN)
-    least = view.settings.number(thresholds.CANARY_PREDICTIONS)
+    margin, least = view.threshold(thresholds.CANARY_MARGIN), view.threshold(thresholds.CANARY_PREDICTIONS)
     both = f"({of(errors, 'canary|primary')} / {of(predictions, 'canary|primary')})"
     canary, primary = (f"{of(errors, role)} / {of(predictions, role)}" for role in ("canary", "primary"))
     noise = (
@@ -46,7 +45,7 @@ def canary_panels(view: View) -> tuple[Panel, ...]:
             "Has the canary seen enough? Below the dashed line nothing is said of it.",
             "short",
             Query(predictions + roles, "{{role}}"),
-            Query(f"vector({least})", "least", limit=True),
+            Query(least, "least", limit=True),
         ),
         timeseries(
             "Share that failed",
@@ -61,7 +60,7 @@ def canary_panels(view: View) -> tuple[Panel, ...]:
             "Absent with too few predictions.",
             "short",
             Query(f"({canary} - {primary} - {margin})\n/ ({noise} > 0)", "{{model}}"),
-            Query(f"vector({view.settings.number(thresholds.CANARY_Z)})", "rollback", limit=True),
+            Query(view.threshold(thresholds.CANARY_Z), "rollback", limit=True),
             alerts=("MLCanaryWorseThanPrimary",),
         ),
         timeseries(

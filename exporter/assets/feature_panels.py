@@ -4,7 +4,7 @@ Bins over the time shown are sums of recorded steps, so that whatever is dragged
 """
 
 from exporter.assets.panels import RANGE, RATE, Panel, Query, View, bars, stat, table, timeseries
-from exporter.catalog import drift_rules, metrics
+from exporter.catalog import drift_rules, metrics, thresholds
 from exporter.catalog.labels import BIN, FEATURE, KIND, MODEL, REFERENCE, VERSION
 
 
@@ -115,10 +115,11 @@ def _history(view: View) -> tuple[Panel, ...]:
         timeseries(
             "Share of faulty values",
             "Is it the data's fault? Values that are missing, of the wrong type, not finite, out of range or unseen; "
-            "the dashed line is 1 while a rate is above what is in order.",
+            "`faulty` is 1 while a rate is above what is in order, and a feature above `failed` has failed.",
             "percentunit",
             Query(f"sum by (reason) ({invalid})\n/ on () group_left ()\nsum({binned})", "{{reason}}"),
             Query(f"max by ({FEATURE.name}) ({metrics.FAULTY.name}{chosen})", "faulty", limit=True),
+            Query(view.threshold(thresholds.FAULTY_RATIO), "failed", limit=True),
             width=12,
             alerts=("MLInputPipelineFailure",),
         ),

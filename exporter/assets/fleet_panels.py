@@ -75,7 +75,7 @@ def fleet_panels(view: View) -> tuple[Panel, ...]:
             "Is every model asked as often as a day before? Below the dashed line it is a stop and not a lull.",
             "short",
             Query(quarter, "{{model}}"),
-            Query(f"{view.settings.number(thresholds.TRAFFIC_RATIO)} * {yesterday}", "stopped {{model}}", limit=True),
+            Query(f"{view.threshold(thresholds.TRAFFIC_RATIO)} * {yesterday}", "stopped {{model}}", limit=True),
             alerts=("MLPredictionTrafficAbsent",),
             link=drill(_LINK, "model-health", (*view.settings.targets, MODEL.name)),
         ),

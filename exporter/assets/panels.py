@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from string import ascii_uppercase
 from typing import Any, NamedTuple
 
+from exporter.catalog import metrics
+from exporter.catalog.labels import MODEL, THRESHOLD
 from exporter.catalog.metric import Label
 from exporter.catalog.rules import Settings
+from exporter.catalog.thresholds import Default
 
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 """The data source that a person picks on top of the dashboard."""
@@ -59,6 +62,11 @@ class View:
         """The matchers of a selector: those of the target, and of these labels."""
         matchers = [self.matcher(name) for name in (*self.settings.targets, *(label.name for label in labels))]
         return "{" + ",".join(matchers + ([more] if more else [])) + "}"
+
+    def threshold(self, default: Default) -> str:
+        """One of ALERT_THRESHOLDS of each model that is shown."""
+        where = self.where(MODEL, more=f'{THRESHOLD.name}="{default.name}"')
+        return f"max by ({self.settings.by(MODEL)}) ({metrics.ALERT_THRESHOLD.name}{where})"
 
     def shown(self, record: str) -> str:
         """A record of the first window as that of the window that a person picks."""

@@ -10,6 +10,7 @@ from exporter.catalog import drift_rules, metrics, quality_rules, thresholds, tr
 from exporter.catalog.labels import FEATURE, KIND, MODEL, QUALITY_METRIC, VERSION
 from exporter.catalog.process_alerts import process_alerts
 from exporter.catalog.rules import Alert, Group, Settings, Severity, Window
+from exporter.catalog.threshold_rules import threshold
 
 _VERSION = (MODEL.name, VERSION.name)
 _WHO = "{{ $labels.model }} {{ $labels.version }}"
@@ -136,7 +137,7 @@ def _quality(settings: Settings, window: Window) -> Iterator[Alert]:
 
 
 def _serving(settings: Settings, window: Window) -> Iterator[Alert]:
-    yield _canary(settings, window)
+    yield _canary(window)
     for factor, long, short, pending, severity in _BURNS:
         burn = [traffic_rules.traffic("prediction_errors_burn", one) for one in (long, short)]
         yield Alert(
@@ -158,9 +159,9 @@ def _serving(settings: Settings, window: Window) -> Iterator[Alert]:
         "MLPredictionTrafficAbsent",
         f"(\n"
         f"  ({now} or 0 * {yesterday})\n"
-        f"  < {settings.number(thresholds.TRAFFIC_RATIO)} * {yesterday}\n"
+        f"  < {threshold(thresholds.TRAFFIC_RATIO)} * {yesterday}\n"
         f")\n"
-        f"and\n{yesterday} > {settings.number(thresholds.TRAFFIC_PREDICTIONS)}",
+        f"and\n{yesterday} > {threshold(thresholds.TRAFFIC_PREDICTIONS)}",
         "warning",
         "serving",
         "Hardly any predictions of {{ $labels.model }} arrive.",
@@ -171,20 +172,22 @@ def _serving(settings: Settings, window: Window) -> Iterator[Alert]:
     )
 
 
-def _canary(settings: Settings, window: Window) -> Alert:
+def _canary(window: Window) -> Alert:
     errors, predictions = (traffic_rules.of_role(name, window) for name in ("prediction_errors", "predictions"))
 
     def of(record: str, role: str) -> str:
         return f'sum without (role) ({record}{{role=~"{role}"}})'
 
     both = f"({of(errors, 'canary|primary')} / {of(predictions, 'canary|primary')})"
-    least = settings.number(thresholds.CANARY_PREDICTIONS)
+    least = threshold(thresholds.CANARY_PREDICTIONS)
     return Alert(
         "MLCanaryWorseThanPrimary",
-        f"{of(errors, 'canary')} / ({of(predictions, 'canary')} >= {least})\n"
-        f"> {of(errors, 'primary')} / ({of(predictions, 'primary')} >= {least})\n"
-        f"+ {settings.number(thresholds.CANARY_MARGIN)}\n"
-        f"+ {settings.number(thresholds.CANARY_Z)} * sqrt(\n"
+        f"{of(errors, 'canary')}\n"
+        f"/ ({of(predictions, 'canary')} >= {least})\n"
+        f"> {of(errors, 'primary')}\n"
+        f"/ ({of(predictions, 'primary')} >= {least})\n"
+        f"+ {threshold(thresholds.CANARY_MARGIN)}\n"
+        f"+ {threshold(thresholds.CANARY_Z)} * sqrt(\n"
         f"  {both} * (1 - {both})\n"
         f"  * (1 / {of(predictions, 'canary')} + 1 / {of(predictions, 'primary')})\n"
         f")",
@@ -202,6 +205,7 @@ def _canary(settings: Settings, window: Window) -> Alert:
 
 def _feed(settings: Settings) -> Iterator[Alert]:
     by, feature = settings.by(MODEL, VERSION), settings.by(MODEL, VERSION, KIND, FEATURE)
+    of_model = f"on ({settings.by(MODEL)}) group_left ()"
     half = Window("30m")
     values = drift_rules.OBSERVATIONS + '{kind="input"}'
     bad = drift_rules.OBSERVATIONS + '{kind="input",bin=~"missing|invalid|unseen"}'
@@ -210,15 +214,15 @@ def _feed(settings: Settings) -> Iterator[Alert]:
         f"count by ({by}) (\n"
         f"  sum by ({feature}) ({half.sum(bad)})\n"
         f"  / sum by ({feature}) ({half.sum(values)})\n"
-        f"  > {settings.number(thresholds.FAULTY_RATIO)}\n"
+        f"  > {of_model} {threshold(thresholds.FAULTY_RATIO)}\n"
         f"  and on ({feature})\n"
         f"  max by ({feature}) ({metrics.FAULTY.name}) == 1\n"
-        f") >= {settings.number(thresholds.FAULTY_FEATURES)}",
+        f") >= {of_model} {threshold(thresholds.FAULTY_FEATURES)}",
         "critical",
         "data",
         f"Inputs of {_WHO} fail together.",
-        "{{ $value }} inputs have far more missing, invalid or unseen values than is in order, over 30 minutes and at "
-        "the same time: look upstream, not at the model.",
+        "Far more values than is in order were missing, invalid or unseen over 30 minutes, in so many inputs at the "
+        "same time: {{ $value }}. Look upstream, not at the model.",
         _VERSION,
         pending="10m",
         dashboard="model-health-feature",

@@ -50,6 +50,7 @@ SCORE_BIN = Label("bin", "Ordinal `00`, `01`, ... of the score's bins.", "the re
 MOMENT = Label("moment", "mean or covariance.", "two values")
 SEGMENT_NAME = Label("segment_name", "Tag by whose values predictions are told apart.", _CONFIG)
 SEGMENT = Label("segment", "Value of the tag, or `other`.", "the most frequent values of a tag, and `other`")
+THRESHOLD = Label("threshold", "Its name in `thresholds` of the configuration.", "seven values")
 QUANTILE = Label("objective_quantile", "Quantile of the objective, e.g. 0.99.", _CONFIG)
 EXPORTER_VERSION = Label("exporter_version", "Version of model-health-exporter.", "one value")
 

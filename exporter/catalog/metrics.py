@@ -26,6 +26,7 @@ from exporter.catalog.labels import (
     SET_ASIDE_REASON,
     SOURCE,
     STATE,
+    THRESHOLD,
     TROUBLE_REASON,
     UNJOINED_REASON,
     VERSION,
@@ -352,6 +353,13 @@ LATENCY_OBJECTIVE = Metric(
     "ml_latency_objective_seconds", "gauge", "Latency the model is meant to keep.", (*_BASE, QUANTILE)
 )
 ERROR_BUDGET = Metric("ml_error_budget_ratio", "gauge", "Share of predictions that may fail: `error_budget`.", _BASE)
+ALERT_THRESHOLD = Metric(
+    "ml_alert_threshold",
+    "gauge",
+    "What alerts compare the model with: faulty_ratio, canary_margin and traffic_ratio are shares, canary_z is in "
+    "standard errors; the others are numbers of features or predictions.",
+    (MODEL, THRESHOLD),
+)
 
 MODEL_INFO = Metric(
     "ml_model_info", "gauge", "1; joins what is known of the model to its series.", (*_BASE, *INFO_LABELS)

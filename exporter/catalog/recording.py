@@ -3,6 +3,7 @@
 from exporter.catalog.drift_rules import drift_group, drift_steps
 from exporter.catalog.quality_rules import quality_group, quality_steps
 from exporter.catalog.rules import STEP, Group, Settings
+from exporter.catalog.threshold_rules import threshold_group
 from exporter.catalog.traffic_rules import traffic_group, traffic_steps
 
 
@@ -14,4 +15,5 @@ def recording_groups(settings: Settings) -> tuple[Group, ...]:
         drift_group(settings),
         quality_group(settings),
         traffic_group(settings),
+        threshold_group(settings),
     )

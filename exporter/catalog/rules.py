@@ -53,13 +53,6 @@ _UNITS_M = {"m": 1, "h": 60, "d": 1440}
 OVERRIDABLE: Mapping[str, Default] = {
     default.name: default
     for default in (
-        thresholds.FAULTY_RATIO,
-        thresholds.FAULTY_FEATURES,
-        thresholds.CANARY_PREDICTIONS,
-        thresholds.CANARY_Z,
-        thresholds.CANARY_MARGIN,
-        thresholds.TRAFFIC_RATIO,
-        thresholds.TRAFFIC_PREDICTIONS,
         thresholds.DROPPED_RATIO,
         thresholds.DROPPED_EVENTS,
         thresholds.STALLED_S,
@@ -67,7 +60,8 @@ OVERRIDABLE: Mapping[str, Default] = {
         thresholds.STATE_AGE_S,
     )
 }
-"""Defaults that rules read and no series carries, by name."""
+"""What alerts about exporters compare them with, by name. No series, as what models may differ in is: an exporter that
+is down, or whose ticks stall, is not asked how much of that is in order."""
 
 
 @dataclass(frozen=True, slots=True)

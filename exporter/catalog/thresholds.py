@@ -231,7 +231,8 @@ FAULTY_FEATURES = Default(
     "faulty_features",
     3,
     "features",
-    "Features that fail together when their pipeline does; one alone is its own producer's fault.",
+    "Features that fail together when their pipeline does; one alone is its own producer's fault. A model with fewer "
+    "inputs needs less.",
 )
 CANARY_PREDICTIONS = Default(
     "canary_predictions", 100, "predictions", "From fewer the normal law of a share of failures does not hold."
@@ -252,6 +253,16 @@ TRAFFIC_PREDICTIONS = Default(
     "predictions",
     "In a quarter of an hour of the day before; where there were fewer, chance may leave none.",
 )
+ALERT_THRESHOLDS = (
+    FAULTY_RATIO,
+    FAULTY_FEATURES,
+    CANARY_PREDICTIONS,
+    CANARY_Z,
+    CANARY_MARGIN,
+    TRAFFIC_RATIO,
+    TRAFFIC_PREDICTIONS,
+)
+"""What only alerts read and models may differ in: exported so that another value needs no other rule."""
 DROPPED_RATIO = Default(
     "dropped_ratio", 0.01, "ratio", "Events dropped that bias no score noticeably: one in a hundred."
 )

@@ -64,6 +64,9 @@ class ModelSettings:
     max_age_s: float | None = None
     latency_objective_s: Mapping[str, float] = field(default_factory=dict)
     error_budget: float = thresholds.ERROR_BUDGET.value
+    alert_thresholds: Mapping[str, float] = field(
+        default_factory=lambda: {one.name: one.value for one in thresholds.ALERT_THRESHOLDS}
+    )
     info: Mapping[str, str] = field(default_factory=dict)
 
     def threshold(self, feature: FeatureKey) -> float:

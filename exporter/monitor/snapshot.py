@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from exporter.catalog import metrics
 from exporter.catalog.labels import INFO_LABELS
 from exporter.catalog.metric import Metric, Sample
-from exporter.monitor import accuracy, freshness, multivariate, slice_series
+from exporter.monitor import accuracy, alert_thresholds, freshness, multivariate, slice_series
 from exporter.monitor.accuracy import AccuracyReadout, AccuracyTracker
 from exporter.monitor.drift import DriftTracker
 from exporter.monitor.faults import Alarms, Fault
@@ -321,9 +321,18 @@ class Snapshot:
     series_limit: int
 
     @cached_property
+    def settings(self) -> Mapping[str, ModelSettings]:
+        """The settings of each model that has a version."""
+        return {model.settings.name: model.settings for model in self.models}
+
+    @cached_property
     def exposed(self) -> tuple[Sequence[Sample], int]:
         """The samples within the series budget, and how many series were withheld."""
-        groups = [group for model in self.models for group in model.groups()]
+        groups = [
+            ((ALWAYS if one.configured else UNCONFIGURED, 0), list(alert_thresholds.samples(one)))
+            for one in self.settings.values()
+        ]
+        groups += [group for model in self.models for group in model.groups()]
         groups.sort(key=lambda group: group[0])
         samples = [sample for source, feed in self.feeds.items() for sample in feed.samples(source)]
         samples += [sample for model, labels in self.labels.items() for sample in labels.samples(model)]

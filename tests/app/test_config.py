@@ -7,6 +7,7 @@ from exporter.app import config
 from exporter.app.config import ConfigError, Listen, fields_of, model_settings, parse
 from exporter.app.schema import Config, FileConfig, HttpConfig, KafkaConfig, SaslConfig, TlsConfig
 from exporter.app.setup import access
+from exporter.catalog.thresholds import ALERT_THRESHOLDS
 from exporter.monitor.settings import Budget, JoinSettings, Segmentation
 
 ENVIRONMENT = {"MODEL_VERSION": "7", "FOLDER": "/data", "POD_NAME": "exporter-1", "KAFKA_PASSWORD": "s3cret"}
@@ -25,7 +26,9 @@ models:
     min_samples: 200
     thresholds:
       {psi: 0.2, multivariate: 0.3, alpha: 0.01, drifted_features_ratio: 0.5,
-       features: {car_value: {psi: 0.3}}, quality: {accuracy: 0.01}}
+       features: {car_value: {psi: 0.3}}, quality: {accuracy: 0.01},
+       faulty_ratio: 0.3, faulty_features: 1, canary_predictions: 50, canary_z: 2.5, canary_margin: 0,
+       traffic_ratio: 0.2, traffic_predictions: 20}
     labels: {maturity: 24h, max_pending: 1000, sample: 0.5, min_samples: 50}
     segments: [region, {name: tier, top: 3}]
     latency_objective: {p99: 250ms, p99.9: 1s}
@@ -104,6 +107,16 @@ def test_everything_that_can_be_set():
     assert car_loan.feature_psi_thresholds == {"car_value": 0.3}
     assert car_loan.latency_objective_s == {"0.99": 0.25, "0.999": 1.0}
     assert (car_loan.error_budget, young.error_budget) == (0.01, 0.001)
+    assert car_loan.alert_thresholds == {
+        "faulty_ratio": 0.3,
+        "faulty_features": 1,
+        "canary_predictions": 50,
+        "canary_z": 2.5,
+        "canary_margin": 0,
+        "traffic_ratio": 0.2,
+        "traffic_predictions": 20,
+    }
+    assert young.alert_thresholds == {one.name: one.value for one in ALERT_THRESHOLDS}
     assert "quota" in car_loan.error_reasons.names
     assert car_loan.trained == 1793487600.0
     assert car_loan.max_age_s == 30 * 86400
@@ -201,6 +214,13 @@ BAD = {
     a_model(window="9999999d"): "models[0].window: at most 366d expected, found '9999999d'",
     a_source(type="http", model="x"): "sources[0].model: one of the configured models expected, found 'x'",
     a_model(min_samples=0): "models[0].min_samples: expected `int` >= 1",
+    a_model(thresholds={"canary_margn": 0.1}): "models[0].thresholds.canary_margn: unknown key; did you mean",
+    a_model(thresholds={"traffic_ratio": 1}): "models[0].thresholds.traffic_ratio: expected `float` < 1.0",
+    a_model(thresholds={"faulty_ratio": 0}): "models[0].thresholds.faulty_ratio: expected `float` > 0.0",
+    a_model(thresholds={"faulty_features": 0}): "models[0].thresholds.faulty_features: expected `int` >= 1",
+    a_model(thresholds={"canary_predictions": 0.5}): "models[0].thresholds.canary_predictions: expected `int`",
+    a_model(thresholds={"canary_margin": -0.1}): "models[0].thresholds.canary_margin: expected `float` >= 0.0",
+    a_model(thresholds={"canary_z": 0}): "models[0].thresholds.canary_z: expected `float` > 0.0",
     a_model(thresholds={"psi": 0}): "models[0].thresholds.psi: expected `float` > 0.0",
     "models: [{name: m, thresholds: {psi: .nan}}]": "models[0].thresholds.psi: expected `float` > 0.0",
     a_model(budget={"pages": 0}): "models[0].budget.pages: expected `float` > 0",

@@ -2,7 +2,7 @@ import pytest
 
 from exporter.catalog.labels import MODEL
 from exporter.catalog.rules import Settings, Window
-from exporter.catalog.thresholds import CANARY_PREDICTIONS
+from exporter.catalog.thresholds import STALLED_S
 
 
 @pytest.mark.parametrize("text", ["", "1", "h", "0h", "-1h", "1.5h", "1w", "5m", "7m", "1h30m", "1h\n"])
@@ -19,5 +19,5 @@ def test_a_window_lacks_a_second(text, range_):
 
 def test_settings_name_targets_first_and_override_defaults():
     assert Settings(("cluster", "namespace")).by(MODEL) == "cluster, namespace, model"
-    assert Settings().number(CANARY_PREDICTIONS) == "100"
-    assert Settings(overrides={"canary_predictions": 50}).number(CANARY_PREDICTIONS) == "50"
+    assert Settings().number(STALLED_S) == "60"
+    assert Settings(overrides={"stalled": 50}).number(STALLED_S) == "50"
