@@ -33,7 +33,7 @@ def alert_group(settings: Settings) -> Group:
 
 
 def _drift(settings: Settings, window: Window) -> Iterator[Alert]:
-    by = settings.by(MODEL, VERSION)
+    by, feature = settings.by(MODEL, VERSION), settings.by(MODEL, VERSION, KIND, FEATURE)
     psi, drifted = drift_rules.scores("psi", window), drift_rules.scores("drifted", window)
     inputs, evaluated = drift_rules.counts("drifted", window), drift_rules.counts("evaluated", window)
     yield Alert(
@@ -55,7 +55,17 @@ def _drift(settings: Settings, window: Window) -> Iterator[Alert]:
         f"  {inputs} / {evaluated}\n"
         f"  >= max by ({by}) ({metrics.DRIFTED_FEATURES_THRESHOLD.name})\n"
         f")\n"
-        f'and on ({by})\nmax by ({by}) ({drifted}{{kind=~"output|score"}}) == 1',
+        f'and on ({by})\nmax by ({by}) ({drifted}{{kind=~"output|score"}}) == 1\n'
+        # One alone whose calibration is extrapolated proves too little; where nobody says so, it is not.
+        f"and on ({by})\n(\n"
+        f"  {inputs} > 1\n"
+        f"  or\n"
+        f'  {drifted}{{kind="input"}} == 1\n'
+        f"  unless on ({feature})\n"
+        f"  min by ({feature}) ({metrics.DRIFT_PAGING.name}) == 0\n"
+        f")\n"
+        # Of a version trained anew predictions differ from those of the one before, and its inputs may be meant to.
+        f"unless on ({by})\nmax by ({by}) ({metrics.REFERENCE_BORROWED.name}) == 1",
         "critical",
         "model",
         f"Inputs and predictions of {_WHO} have both drifted.",

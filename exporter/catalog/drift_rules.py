@@ -3,6 +3,7 @@
 Scores of replicas are never averaged: PSI is biased by (B - 1) (1/n + 1/m), so that twenty healthy replicas of 100
 samples each would show a drift of 0.1. Shares, PSI and its critical value are the formulas of the exporter, on live
 bins only. **Drifted = n >= min_samples AND psi > threshold AND psi > psi_critical.**
+An exporter asks the likelihood ratio of its counts as well (monitor.readout), the rules do not: see docs/reading.md.
 """
 
 from collections.abc import Iterator

@@ -349,6 +349,12 @@ MAX_AGE = Metric("ml_model_max_age_seconds", "gauge", "Age at which the model co
 REFERENCE_CREATED_TIMESTAMP = Metric(
     "ml_reference_created_timestamp_seconds", "gauge", "When the reference was built.", _BASE
 )
+REFERENCE_BORROWED = Metric(
+    "ml_reference_borrowed",
+    "gauge",
+    "1 if the reference is another version's: what differs from it need not be a change since this one was trained.",
+    _BASE,
+)
 LATENCY_OBJECTIVE = Metric(
     "ml_latency_objective_seconds", "gauge", "Latency the model is meant to keep.", (*_BASE, QUANTILE)
 )

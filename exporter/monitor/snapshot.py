@@ -268,6 +268,7 @@ class ModelView:
             state = metrics.FEATURE_STATE.series(**labels, kind="output", feature="prediction", state=self.state)
             yield state(1)
             return
+        yield metrics.REFERENCE_BORROWED.sample(int(self.borrowed), **labels)
         yield metrics.FEATURES_DRIFTED.sample(sum(self.drifted), **labels, window=settings.window.label)
         yield metrics.FEATURES_EVALUATED.sample(int(self.judged.sum()), **labels, window=settings.window.label)
 

@@ -47,7 +47,7 @@ WITHOUT_PANEL = {
         "the distance above its lines says the same, its absence the rest",
     ),
     **dict.fromkeys(
-        ("ml_feature_drift_paging", "ml_multivariate_drift_paging", "ml_fault_alpha"),
+        ("ml_feature_drift_paging", "ml_multivariate_drift_paging", "ml_fault_alpha", "ml_reference_borrowed"),
         "why a verdict may or may not page: read when its runbook says so",
     ),
     "ml_multivariate_clipped_values_total": "why a distance is smaller than one computed elsewhere",

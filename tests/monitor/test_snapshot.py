@@ -151,6 +151,12 @@ def test_settings_are_series():
     assert 'owner=""' in info
 
 
+def test_a_version_says_whether_its_reference_is_anothers():
+    fleet = busy_fleet(10**6)
+
+    assert values_of(fleet.tick(NOW), metrics.REFERENCE_BORROWED) == {(MODEL, "1"): 0, (MODEL, "2"): 1}
+
+
 def test_a_score_is_a_number_or_absent():
     fleet = a_fleet(a_reference())
     for rows in (0, 1, 499, 600):
