@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 GENERATED: tuple[tuple[Path, Callable[[], str]], ...] = (
     (Path("docs/metrics.md"), metrics_page),
-    (Path("docs/alerts.md"), lambda: rules_page(Settings())),
+    (Path("docs/alerts.md"), lambda: rules_page(Settings(runbooks="../alerts/runbooks"))),
     (Path("alerts/rules.yml"), lambda: prometheus(Settings())),
     (Path("alerts/prometheusrule.yml"), lambda: prometheus_rule(Settings(), OPERATOR_LABELS)),
     (Path("alerts/alertmanager.yml"), lambda: alertmanager(Settings())),

@@ -8,7 +8,7 @@ from exporter.catalog.rules import Alert, Recording, Settings
 
 
 def rules_page(settings: Settings) -> str:
-    """The text of docs/alerts.md."""
+    """The text of docs/alerts.md. Names link to the runbooks of the settings."""
     return "\n".join(_lines(settings)) + "\n"
 
 
@@ -30,7 +30,8 @@ def _lines(settings: Settings) -> Iterator[str]:
     for rule in (rule for group in groups for rule in group.rules):
         if isinstance(rule, Alert):
             says = _cell(f"{rule.summary} {rule.description}")
-            yield f"| `{rule.name}` | {rule.severity} | {rule.pending or '-'} | {says} |"
+            name = f"[`{rule.name}`]({settings.runbooks}/{rule.runbook})"
+            yield f"| {name} | {rule.severity} | {rule.pending or '-'} | {says} |"
     yield ""
     yield "## Records"
     yield ""

@@ -28,7 +28,7 @@ def test_the_command_prints_rules():
         (("--format", "prometheusrule"), "alerts/prometheusrule.yml"),
         (("--format", "alertmanager"), "alerts/alertmanager.yml"),
         (("--format", "grafana"), "alerts/grafana.json"),
-        (("--format", "docs"), "docs/alerts.md"),
+        (("--format", "docs", "--runbooks", "../alerts/runbooks"), "docs/alerts.md"),
     ],
 )
 def test_defaults_print_the_committed_files(arguments, path):
