@@ -183,17 +183,18 @@ def _annotations(board: _Dashboard, view: View) -> list[dict[str, Any]]:
     if not board.events:
         return []
     by = view.settings.by(MODEL, VERSION)
-    seen = f"max by ({by}) ({metrics.REPLICA_INFO.name}{view.where(*board.events)}"
-    built = metrics.REFERENCE_CREATED_TIMESTAMP.name + view.where(*board.events)
+    seen, built = (
+        f"max by ({by}) ({metric.name}{view.where(*board.events)})"
+        for metric in (metrics.REPLICA_INFO, metrics.REFERENCE_CREATED_TIMESTAMP)
+    )
+
+    def before(expr: str) -> str:
+        # What was known last, however long nothing was scraped: neither a gap nor another pod is a deployment.
+        return f"last_over_time({expr}[1d:1m] offset {STEP})"
+
     return [
-        # A new series has not changed: it is new.
-        _annotation("New versions", f"{seen}) unless {seen} offset {STEP})", "Seen first, or again", "blue"),
-        _annotation(
-            "New references",
-            f"max by ({by}) (changes({built}[{STEP}])) > 0",
-            "Compared with another reference",
-            "purple",
-        ),
+        _annotation("New versions", f"{seen}\nunless\n{before(seen)}", "Seen first, or again after a day", "blue"),
+        _annotation("New references", f"{built}\n!=\n{before(built)}", "Compared with another reference", "purple"),
     ]
 
 

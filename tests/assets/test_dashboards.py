@@ -240,6 +240,43 @@ def test_new_versions_and_references_are_marked():
         assert [one["name"] for one in BOARDS[uid]["annotations"]["list"]] == ["New versions", "New references"]
 
 
+def test_what_is_marked_is_deployed_and_not_scraped_again(tmp_path):
+    def exported(values, build, version="1", instance="a"):
+        told = {"namespace": "n", "model": "m", "version": version, "instance": instance}
+        yield series("ml_replica_info", values, **told)
+        yield series("ml_reference_created_timestamp_seconds", values.replace("1x", f"{build}x"), **told)
+
+    given = [
+        *exported("1x60 _x60 1x120", 100),  # not scraped for an hour
+        *exported("_x150 1x120", 100, instance="b"),  # another pod
+        *exported("_x90 1x90 stale", 200, "2"),
+        *exported("_x200 1x90 stale", 300, "2", "b"),  # with a newer reference, 20 minutes after the pod before
+        *exported("_x291 1x90", 200, "2", "c"),  # and back
+    ]
+    marked = {
+        annotation["name"]: asked(annotation["expr"])
+        for annotation in BOARDS["model-health-canary"]["annotations"]["list"]
+    }
+
+    def at(name, moment, *samples):
+        return expect(
+            marked[name], f"{moment}m", *(({"namespace": "n", "model": "m", "version": v}, x) for v, x in samples)
+        )
+
+    check(
+        tmp_path,
+        given,
+        [
+            at("New versions", 2, ("1", 1)),
+            *(at("New versions", moment) for moment in (30, 121, 125, 151, 202, 292)),
+            at("New versions", 92, ("2", 1)),
+            *(at("New references", moment) for moment in (2, 30, 92, 121, 151, 210, 300)),
+            at("New references", 202, ("2", 300)),
+            at("New references", 293, ("2", 200)),
+        ],
+    )
+
+
 def test_ones_own_labels_and_windows_are_those_of_the_dashboards():
     settings = Settings(("cluster", "namespace"), (Window("2h"), Window("30d")), runbooks="https://r")
     told = json.loads(dashboard("model-health-feature", settings))
