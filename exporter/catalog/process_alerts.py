@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from exporter.catalog import metrics, thresholds
 from exporter.catalog.labels import SOURCE
-from exporter.catalog.rules import INSTANCE, JOB, UP, Alert, Settings
+from exporter.catalog.rules import ALERTS, INSTANCE, JOB, UP, Alert, Settings
 
 _TARGET = (JOB.name, INSTANCE.name)
 _WHO = "{{ $labels.instance }}"
@@ -15,13 +15,16 @@ def process_alerts(settings: Settings) -> Iterator[Alert]:
     """Alerts of a target, and the watchdog."""
     by = settings.by(JOB, INSTANCE)
     up = f"max by ({by}) ({UP.name})"
+    down = "MLExporterDown"
+    # An outage does not end when what the target was is a day ago: once it fires it knows.
+    known = f'count_over_time({metrics.BUILD_INFO.name}[1d]) or {ALERTS.name}{{alertname="{down}"}}'
     yield Alert(
-        "MLExporterDown",
-        f"{up} == 0\nand on ({by})\ncount_over_time({metrics.BUILD_INFO.name}[1d]) > 0",
+        down,
+        f"{up} == 0\nand on ({by})\n({known})",
         "critical",
         "exporter",
         f"Exporter {_WHO} cannot be scraped.",
-        "It could within the last day. Its models are not watched, and alerts about them are silent.",
+        "Until lately it could. Its models are not watched, and most alerts about them are silent.",
         _TARGET,
         pending="5m",
         dashboard=_DASHBOARD,
