@@ -56,7 +56,6 @@ OVERRIDABLE: Mapping[str, Default] = {
         thresholds.DROPPED_RATIO,
         thresholds.DROPPED_EVENTS,
         thresholds.STALLED_S,
-        thresholds.SERIES_RATIO,
         thresholds.STATE_AGE_S,
     )
 }

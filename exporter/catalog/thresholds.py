@@ -268,9 +268,6 @@ DROPPED_RATIO = Default(
 )
 DROPPED_EVENTS = Default("dropped_events", 100, "events", "Fewer dropped in a quarter of an hour are no trend.")
 STALLED_S = Default("stalled", 60, "s", "Twelve ticks of the customary length: scores this old are not those of now.")
-SERIES_RATIO = Default(
-    "series_ratio", 0.9, "ratio", "Above it the budget is what withholds series, and not a burst of names long gone."
-)
 STATE_AGE_S = Default("state_age", 300, "s", "What a crash may lose: five minutes; shorter troubles mend themselves.")
 SEGMENT_TOP = Default(
     "segments_top",
