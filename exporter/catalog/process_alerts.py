@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from exporter.catalog import metrics, thresholds
 from exporter.catalog.labels import SOURCE
-from exporter.catalog.rules import ALERTS, INSTANCE, JOB, UP, Alert, Settings
+from exporter.catalog.rules import ALERTS, INSTANCE, JOB, PROCESS_START, UP, Alert, Settings
 
 _TARGET = (JOB.name, INSTANCE.name)
 _WHO = "{{ $labels.instance }}"
@@ -72,14 +72,16 @@ def process_alerts(settings: Settings) -> Iterator[Alert]:
         pending="10m",
         dashboard=_DASHBOARD,
     )
+    # One that has never written lacks since its start what it should have written.
+    written = f"max by ({by}) ({metrics.STATE_LAST_WRITE.name}) or max by ({by}) ({PROCESS_START.name})"
     yield Alert(
         "MLStateWritesFailing",
-        f"time() - max by ({by}) ({metrics.STATE_LAST_WRITE.name}) > {settings.number(thresholds.STATE_AGE_S)}\n"
+        f"time() - ({written}) > {settings.number(thresholds.STATE_AGE_S)}\n"
         f"and\nsum by ({by}) (increase({metrics.STATE_WRITE_FAILURES.name}[10m])) > 0",
         "critical",
         "exporter",
         f"Exporter {_WHO} cannot write its state.",
-        "The last write was {{ $value | humanizeDuration }} ago: a crash would lose what came since.",
+        "It has written nothing for {{ $value | humanizeDuration }}: a crash would lose what came since.",
         _TARGET,
         pending="5m",
         dashboard=_DASHBOARD,

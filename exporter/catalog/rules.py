@@ -26,6 +26,9 @@ TARGET_LABELS = (CLUSTER, NAMESPACE, JOB, INSTANCE, LE)
 """Labels that rules may use though no metric declares them: Prometheus, or the format, adds them."""
 
 UP = Metric("up", "gauge", "1 if the last scrape of the target succeeded, else 0.", (JOB, INSTANCE))
+PROCESS_START = Metric(
+    "process_start_time_seconds", "gauge", "When the process started, as prometheus_client says.", (JOB, INSTANCE)
+)
 _PROMETHEUS = "the rules"
 ALERTS = Metric(
     "ALERTS",
@@ -39,7 +42,7 @@ ALERTS = Metric(
         VERSION,
     ),
 )
-EXTERNAL = (UP, ALERTS)
+EXTERNAL = (UP, PROCESS_START, ALERTS)
 """Metrics of others that rules and dashboards read. They are not ours to emit."""
 
 STEP_M = 5
