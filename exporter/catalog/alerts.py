@@ -152,7 +152,8 @@ def _serving(settings: Settings, window: Window) -> Iterator[Alert]:
         burn = [traffic_rules.traffic("prediction_errors_burn", one) for one in (long, short)]
         yield Alert(
             "MLErrorBudgetBurn",
-            f"{burn[0]} > {factor}\nand\n{burn[1]} > {factor}",
+            f"{burn[0]} > {factor}\nand\n{burn[1]} > {factor}\n"
+            f"and\n{traffic_rules.traffic('prediction_errors', long)} >= {thresholds.BURN_ERRORS.count}",
             severity,
             "serving",
             f"Predictions of {_WHO} fail too often.",

@@ -224,6 +224,13 @@ ERROR_BUDGET = Default(
     "ratio",
     "Share of predictions that may fail: three nines are customary.",
 )
+BURN_ERRORS = Default(
+    "burn_errors",
+    10,
+    "failures",
+    "Fewer in the long window are no rate: with 5 a model that just keeps its budget would page by chance several "
+    "times a year, with 10 once in decades.",
+)
 FAULTY_RATIO = Default(
     "faulty_ratio", 0.2, "ratio", "Share of values that are missing, invalid or unseen in a feature that has failed."
 )
