@@ -3,9 +3,7 @@
 from exporter.assets.panels import Panel, Query, View, timeseries
 from exporter.catalog import drift_rules, metrics, quality_rules, thresholds, traffic_rules
 from exporter.catalog.labels import MODEL, VERSION
-from exporter.catalog.traffic_rules import ROLE
-
-_ROLES = 'role=~"canary|primary"'
+from exporter.catalog.traffic_rules import ROLE, ROLES
 
 
 def canary_panels(view: View) -> tuple[Panel, ...]:
@@ -20,10 +18,12 @@ def canary_panels(view: View) -> tuple[Panel, ...]:
         return f"sum without (role) ({record}{selector})"
 
     def with_role(expr: str) -> str:
-        info = f"{metrics.MODEL_INFO.name}{view.where(MODEL, more=_ROLES)}"
-        return f"{expr}\n* on ({by}) group_left ({ROLE.name})\nmax by ({by}, {ROLE.name}) ({info})"
+        def of_versions(role: str) -> str:
+            info = metrics.MODEL_INFO.name + view.where(MODEL, more=f'{ROLE.name}="{role}"')
+            return f'label_replace(\n  {expr}\n  and on ({by}) {info},\n  "{ROLE.name}", "{role}", "", ""\n)'
 
-    roles = view.where(MODEL, more=_ROLES)
+        return "\nor\n".join(map(of_versions, ROLES))
+
     margin, least = view.threshold(thresholds.CANARY_MARGIN), view.threshold(thresholds.CANARY_PREDICTIONS)
     both = f"({of(errors, 'canary|primary')} / {of(predictions, 'canary|primary')})"
     canary, primary = (f"{of(errors, role)} / {of(predictions, role)}" for role in ("canary", "primary"))
@@ -44,14 +44,14 @@ def canary_panels(view: View) -> tuple[Panel, ...]:
             "Predictions in the window",
             "Has the canary seen enough? Below the dashed line nothing is said of it.",
             "short",
-            Query(predictions + roles, "{{role}}"),
+            Query(predictions + chosen, "{{role}}"),
             Query(least, "least", limit=True),
         ),
         timeseries(
             "Share that failed",
             "Does the canary fail more often? A small share of few predictions says little: see the next panel.",
             "percentunit",
-            Query(f"{errors}{roles} / ({predictions}{roles} > 0)", "{{role}}"),
+            Query(f"{errors}{chosen} / ({predictions}{chosen} > 0)", "{{role}}"),
             alerts=("MLCanaryWorseThanPrimary",),
         ),
         timeseries(

@@ -7,6 +7,8 @@ from exporter.catalog.labels import MODEL, QUANTILE, VERSION
 from exporter.catalog.rules import LE, STEP, Group, Recording, Settings, Window
 
 ROLE = next(label for label in metrics.MODEL_INFO.labels if label.name == "role")
+ROLES = ("canary", "primary")
+"""Of those of `info.role`, the two that are compared."""
 QUANTILES = ("0.5", "0.95", "0.99")
 BURN_WINDOWS = tuple(map(Window, ("30m", "1h", "2h", "6h", "1d")))
 """Those of the burn alerts; beside each long one there is a short one, which says that it still burns."""
@@ -57,16 +59,18 @@ def _rules(settings: Settings) -> Iterator[Recording]:
             yield Recording(record, window.sum(traffic(name, STEP)))
         yield from _failures(settings, window.text, records["prediction_errors"], records["predictions"])
     for window in settings.windows:
-        role = settings.by(MODEL, ROLE)
         for name, _ in _COUNTED:
-            yield Recording(
-                of_role(name, window),
-                f"sum by ({role}) (\n"
-                f"  {traffic(name, window.text)}\n"
-                f"  * on ({by}) group_left ({ROLE.name})\n"
-                f'  max by ({by}, {ROLE.name}) ({metrics.MODEL_INFO.name}{{{ROLE.name}!=""}})\n'
-                f")",
-            )
+            for role in ROLES:
+                # While a version is promoted its replicas differ, and it counts for both. Were the label joined, the
+                # rule would fail then, for every model.
+                yield Recording(
+                    of_role(name, window),
+                    f"sum by ({settings.by(MODEL)}) (\n"
+                    f"  {traffic(name, window.text)}\n"
+                    f'  and on ({by}) {metrics.MODEL_INFO.name}{{{ROLE.name}="{role}"}}\n'
+                    f")",
+                    {ROLE.name: role},
+                )
         for quantile in QUANTILES:
             yield Recording(
                 latency(window), f"histogram_quantile({quantile}, {window.sum(_BUCKETS)})", {QUANTILE.name: quantile}

@@ -85,3 +85,14 @@ def test_versions_are_summed_by_their_role(tmp_path):
     values = [(MODEL | {"role": "canary"}, 120), (MODEL | {"role": "primary"}, 1200)]
 
     check(tmp_path, given, [expect("model_role:ml_predictions:increase1h", AT, *values)], HOUR)
+
+
+def test_a_version_counts_for_both_roles_while_its_replicas_are_promoted(tmp_path):
+    given = [
+        series("ml_model_info", "1x90", **CANARY, pod="a", role="primary"),
+        series("ml_model_info", "1x90", **CANARY, pod="b", role="canary"),
+        counter("ml_predictions_total", 10, version=CANARY),
+    ]
+    values = [(MODEL | {"role": "canary"}, 600), (MODEL | {"role": "primary"}, 600)]
+
+    check(tmp_path, given, [expect("model_role:ml_predictions:increase1h", AT, *values)], HOUR)
