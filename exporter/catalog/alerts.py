@@ -131,16 +131,22 @@ def _quality(settings: Settings, window: Window) -> Iterator[Alert]:
         (*_VERSION, QUALITY_METRIC.name),
         pending="1h",
     )
-    joined = f"sum without (predicted, actual) ({Window('2h').sum(quality_rules.JOINED)})"
-    before = f"sum without (predicted, actual) ({Window('1d').sum(quality_rules.JOINED, '2h')})"
+    now, yesterday, week_ago = (
+        f"sum without (predicted, actual) ({Window('2h').sum(quality_rules.JOINED, offset)})"
+        for offset in ("", "1d", "7d")
+    )
     yield Alert(
         "MLLabelPipelineStopped",
-        f"{before} > 0\nand\n{joined} == 0\nand\n{traffic_rules.traffic('predictions', window.text)} > 0",
+        f"{yesterday} > {thresholds.STOPPED_LABELS.count}\n"
+        f"and\n({now} or 0 * {yesterday}) == 0\n"
+        f"and\n{traffic_rules.traffic('predictions', window.text)} > 0\n"
+        # As on nights or weekends without labels, of which the day before knows the nights.
+        f"unless\n{week_ago} == 0",
         "warning",
         "labels",
         f"Labels of {_WHO} no longer come.",
-        "None was joined for 2 hours, {{ $value | humanize }} in the day before; predictions are still made. Qualities "
-        "are those of old predictions, or absent.",
+        "None was joined for 2 hours, in which there were {{ $value | humanize }} a day before; predictions are still "
+        "made. Qualities are those of old predictions, or absent.",
         _VERSION,
         pending="30m",
     )
@@ -164,15 +170,17 @@ def _serving(settings: Settings, window: Window) -> Iterator[Alert]:
             extra={"window": long},
         )
     model = settings.by(MODEL)
-    now = f"sum by ({model}) ({traffic_rules.traffic('predictions', traffic_rules.QUARTER.text)})"
-    yesterday = now.removesuffix(")") + " offset 1d)"
+    predictions = traffic_rules.traffic("predictions", traffic_rules.QUARTER.text)
+    now, yesterday, week_ago = (
+        f"sum by ({model}) ({predictions}{offset})" for offset in ("", " offset 1d", " offset 7d")
+    )
+    ratio = threshold(thresholds.TRAFFIC_RATIO)
     yield Alert(
         "MLPredictionTrafficAbsent",
-        f"(\n"
-        f"  ({now} or 0 * {yesterday})\n"
-        f"  < {threshold(thresholds.TRAFFIC_RATIO)} * {yesterday}\n"
-        f")\n"
-        f"and\n{yesterday} > {threshold(thresholds.TRAFFIC_PREDICTIONS)}",
+        f"({now} or 0 * {yesterday}) < {ratio} * {yesterday}\n"
+        f"and\n{yesterday} > {threshold(thresholds.TRAFFIC_PREDICTIONS)}\n"
+        # A weekend that is as quiet as the last one is no stop.
+        f"unless\n({now} or 0 * {yesterday}) >= {ratio} * {week_ago}",
         "warning",
         "serving",
         "Hardly any predictions of {{ $labels.model }} arrive.",

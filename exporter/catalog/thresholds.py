@@ -251,6 +251,9 @@ CANARY_Z = Default(
     "A look every 5 minutes at an hour's failures: at 3 a healthy canary is accused once in hundreds of rollouts.",
 )
 CANARY_MARGIN = Default("canary_margin", 0.01, "ratio", "Failures a canary may have more: one in a hundred.")
+STOPPED_LABELS = Default(
+    "stopped_labels", 20, "labels", "In two hours of the day before; where there were fewer, chance may leave none."
+)
 TRAFFIC_RATIO = Default(
     "traffic_ratio", 0.1, "ratio", "Traffic below a tenth of that of the day before at this time is a stop, not a lull."
 )
