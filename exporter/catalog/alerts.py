@@ -126,7 +126,7 @@ def _quality(settings: Settings, window: Window) -> Iterator[Alert]:
         f"{degraded}\nunless {drifted}",
         "warning",
         "model",
-        f"{_WHO} has become worse although its inputs have not drifted.",
+        f"{_WHO} has become worse, and no drift of its inputs tells why.",
         f"{worse} What the inputs stand for may have changed.",
         (*_VERSION, QUALITY_METRIC.name),
         pending="1h",
