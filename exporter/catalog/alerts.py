@@ -14,6 +14,8 @@ from exporter.catalog.threshold_rules import threshold
 
 _VERSION = (MODEL.name, VERSION.name)
 _WHO = "{{ $labels.model }} {{ $labels.version }}"
+_POLLUTED = "1h"
+"""How long what inhibits drift outlasts its cause: what came of it is still in the window, and would page after all."""
 _BURNS: tuple[tuple[str, str, str, str, Severity], ...] = (
     ("14.4", "1h", "5m", "2m", "critical"),
     ("6", "6h", "30m", "15m", "critical"),
@@ -245,6 +247,7 @@ def _feed(settings: Settings) -> Iterator[Alert]:
         "same time: {{ $value }}. Look upstream, not at the model.",
         _VERSION,
         pending="10m",
+        keep=_POLLUTED,
         dashboard="model-health-feature",
     )
     state = f'max by ({by}) ({metrics.FEATURE_STATE.name}{{state="catching_up"}})'
@@ -257,5 +260,6 @@ def _feed(settings: Settings) -> Iterator[Alert]:
         "Events are more than a window behind, and are being caught up with. Until then nothing is judged.",
         _VERSION,
         pending="10m",
+        keep=_POLLUTED,
         dashboard="model-health-exporter",
     )
