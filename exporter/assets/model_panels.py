@@ -5,7 +5,7 @@ largest is shown, which says that one of them sees something, and never an avera
 """
 
 from exporter.assets.panels import RATE, Panel, Query, View, drill_row, table, timeseries
-from exporter.catalog import drift_rules, metrics, quality_rules, traffic_rules
+from exporter.catalog import drift_rules, metrics, quality_rules, segment_metrics, traffic_rules
 from exporter.catalog.labels import (
     FEATURE,
     GAP_METRIC,
@@ -268,17 +268,17 @@ def _segments(view: View) -> Panel:
     by = view.settings.by(MODEL, VERSION, SEGMENT_NAME, SEGMENT)
     errors, predictions = (
         f"sum by ({by}) (rate({metric.name}{view.where(MODEL, VERSION)}[$__range]))"
-        for metric in (metrics.SEGMENT_PREDICTION_ERRORS, metrics.SEGMENT_PREDICTIONS)
+        for metric in (segment_metrics.PREDICTION_ERRORS, segment_metrics.PREDICTIONS)
     )
     return table(
         "Segments",
         "Does a part of the traffic suffer that the whole hides? Rows with a feature are its drift against the "
         "segment's own reference, rows with a metric its quality. Failed is over the time that is shown.",
-        Query(_worst(view, metrics.SEGMENT_PSI, *labels), "PSI"),
-        Query(_worst(view, metrics.SEGMENT_PSI_CRITICAL, *labels), "critical"),
-        Query(_worst(view, metrics.SEGMENT_DRIFTED, *labels), "drifted"),
-        Query(_worst(view, metrics.SEGMENT_QUALITY, SEGMENT_NAME, SEGMENT, QUALITY_METRIC, least=True), "quality"),
-        Query(_worst(view, metrics.SEGMENT_QUALITY_BASELINE, SEGMENT_NAME, SEGMENT, QUALITY_METRIC), "baseline"),
+        Query(_worst(view, segment_metrics.PSI, *labels), "PSI"),
+        Query(_worst(view, segment_metrics.PSI_CRITICAL, *labels), "critical"),
+        Query(_worst(view, segment_metrics.DRIFTED, *labels), "drifted"),
+        Query(_worst(view, segment_metrics.QUALITY, SEGMENT_NAME, SEGMENT, QUALITY_METRIC, least=True), "quality"),
+        Query(_worst(view, segment_metrics.QUALITY_BASELINE, SEGMENT_NAME, SEGMENT, QUALITY_METRIC), "baseline"),
         Query(f"{errors} / ({predictions} > 0)", "failed", unit="percentunit"),
         sort="PSI",
     )

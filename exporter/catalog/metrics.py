@@ -1,5 +1,6 @@
-"""Every exported metric. A metric that is here is emitted by a running exporter, and nothing else is."""
+"""Every exported metric: each is emitted by a running exporter, and nothing else is. Segments: segment_metrics."""
 
+from exporter.catalog import segment_metrics
 from exporter.catalog.labels import (
     ACTUAL,
     BIN,
@@ -21,8 +22,6 @@ from exporter.catalog.labels import (
     REFERENCE,
     REJECT_REASON,
     SCORE_BIN,
-    SEGMENT,
-    SEGMENT_NAME,
     SET_ASIDE_REASON,
     SOURCE,
     STATE,
@@ -286,64 +285,6 @@ QUALITY_TOLERANCE = Metric(
     "ml_model_quality_tolerance", "gauge", "How much worse than its baseline the quality may be.", _QUALITY
 )
 
-_SEGMENT = (*_BASE, SEGMENT_NAME, SEGMENT)
-_SEGMENT_WINDOWED = (*_SEGMENT, KIND, FEATURE, WINDOW)
-_SEGMENT_QUALITY = (*_SEGMENT, QUALITY_METRIC, WINDOW)
-SEGMENT_PREDICTIONS = Metric(
-    "ml_segment_predictions_total", "counter", "Predictions of the segment seen, failed ones included.", _SEGMENT
-)
-SEGMENT_PREDICTION_ERRORS = Metric(
-    "ml_segment_prediction_errors_total", "counter", "Predictions of the segment that failed.", _SEGMENT
-)
-SEGMENT_OBSERVATIONS = Metric(
-    "ml_segment_observations_total",
-    "counter",
-    "Values of the segment that fell into each bin of ml_feature_bin_observations_total.",
-    (*_SEGMENT, REFERENCE, KIND, FEATURE, BIN),
-)
-SEGMENT_SAMPLES = Metric(
-    "ml_segment_samples", "gauge", "Values of the segment in live bins in the window.", _SEGMENT_WINDOWED
-)
-SEGMENT_PSI = Metric(
-    "ml_segment_psi",
-    "gauge",
-    "Population stability index of the segment against its own reference, or a borrowed one.",
-    _SEGMENT_WINDOWED,
-)
-SEGMENT_PSI_CRITICAL = Metric(
-    "ml_segment_psi_critical",
-    "gauge",
-    "PSI that chance alone passes only at the segment's share of the false-page budget.",
-    _SEGMENT_WINDOWED,
-)
-SEGMENT_DRIFTED = Metric(
-    "ml_segment_drifted", "gauge", "1 if drifted, as ml_feature_drifted; absent without a verdict.", _SEGMENT_WINDOWED
-)
-SEGMENT_BORROWED = Metric(
-    "ml_segment_reference_borrowed",
-    "gauge",
-    "1 if the reference has too little of the segment, which is then compared with the whole: by nature it may differ.",
-    _SEGMENT,
-)
-SEGMENT_LABELS = Metric(
-    "ml_segment_labels_window_samples", "gauge", "Labels of the segment in the window.", (*_SEGMENT, WINDOW)
-)
-SEGMENT_QUALITY = Metric(
-    "ml_segment_quality", "gauge", "Quality of the segment's predictions; absent with too few labels.", _SEGMENT_QUALITY
-)
-SEGMENT_QUALITY_LOWER = Metric(
-    "ml_segment_quality_lower", "gauge", "Lower bound of the 95 % interval of ml_segment_quality.", _SEGMENT_QUALITY
-)
-SEGMENT_QUALITY_UPPER = Metric(
-    "ml_segment_quality_upper", "gauge", "Upper bound of the 95 % interval of ml_segment_quality.", _SEGMENT_QUALITY
-)
-SEGMENT_QUALITY_BASELINE = Metric(
-    "ml_segment_quality_baseline",
-    "gauge",
-    "Quality of the segment in the reference, or a borrowed one.",
-    _SEGMENT_QUALITY,
-)
-
 TRAINED_TIMESTAMP = Metric("ml_model_trained_timestamp_seconds", "gauge", "When the model was trained.", _BASE)
 MAX_AGE = Metric("ml_model_max_age_seconds", "gauge", "Age at which the model counts as stale.", _BASE)
 REFERENCE_CREATED_TIMESTAMP = Metric(
@@ -442,4 +383,7 @@ STATE_SET_ASIDE = Metric(
     (SET_ASIDE_REASON,),
 )
 
-METRICS: tuple[Metric, ...] = tuple(value for value in globals().values() if isinstance(value, Metric))
+METRICS: tuple[Metric, ...] = (
+    *(value for value in globals().values() if isinstance(value, Metric)),
+    *segment_metrics.METRICS,
+)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from exporter.catalog import metrics
+from exporter.catalog import segment_metrics
 from exporter.catalog.labels import SEGMENT, SEGMENT_NAME
 from exporter.catalog.metric import Metric, Sample
 from exporter.stats import Counts, Floats
@@ -32,15 +32,15 @@ def scores(view: "ModelView") -> Iterator[Sample]:
         SEGMENT.name: segment.value,
     }
     lifetime = view.traffic.read(view.traffic_lifetime)
-    yield metrics.SEGMENT_PREDICTIONS.sample(lifetime.predictions, **labels)
-    yield metrics.SEGMENT_PREDICTION_ERRORS.sample(sum(lifetime.errors.values()), **labels)
-    yield metrics.SEGMENT_BORROWED.sample(int(not segment.known), **labels)
+    yield segment_metrics.PREDICTIONS.sample(lifetime.predictions, **labels)
+    yield segment_metrics.PREDICTION_ERRORS.sample(sum(lifetime.errors.values()), **labels)
+    yield segment_metrics.BORROWED.sample(int(not segment.known), **labels)
     drifted = np.where(view.judged, np.array(view.drifted, np.float64), np.nan)
     values: tuple[tuple[Metric, Floats | Counts], ...] = (
-        (metrics.SEGMENT_SAMPLES, drift.n),
-        (metrics.SEGMENT_PSI, drift.psi),
-        (metrics.SEGMENT_PSI_CRITICAL, drift.psi_critical),
-        (metrics.SEGMENT_DRIFTED, drifted),
+        (segment_metrics.SAMPLES, drift.n),
+        (segment_metrics.PSI, drift.psi),
+        (segment_metrics.PSI_CRITICAL, drift.psi_critical),
+        (segment_metrics.DRIFTED, drifted),
     )
     for metric, column in values:
         for series, value in zip(segment.observer.feature_series(metric), column.tolist(), strict=True):
@@ -49,14 +49,14 @@ def scores(view: "ModelView") -> Iterator[Sample]:
     if accuracy is None:
         return
     named = {**labels, "window": view.settings.window.label}
-    yield metrics.SEGMENT_LABELS.sample(accuracy.labels, **named)
+    yield segment_metrics.LABELS.sample(accuracy.labels, **named)
     for name, one in accuracy.values.items():
-        bounds = (metrics.SEGMENT_QUALITY, metrics.SEGMENT_QUALITY_LOWER, metrics.SEGMENT_QUALITY_UPPER)
+        bounds = (segment_metrics.QUALITY, segment_metrics.QUALITY_LOWER, segment_metrics.QUALITY_UPPER)
         for metric, value in zip(bounds, one, strict=True):
             yield metric.sample(value, **named, metric=name)
     for name, one in accuracy.tracker.baseline.items():
         if not np.isnan(one.value):
-            yield metrics.SEGMENT_QUALITY_BASELINE.sample(one.value, **named, metric=name)
+            yield segment_metrics.QUALITY_BASELINE.sample(one.value, **named, metric=name)
 
 
 def observations(view: "ModelView") -> Iterator[Sample]:
@@ -64,7 +64,7 @@ def observations(view: "ModelView") -> Iterator[Sample]:
     if view.segment is not None and view.drift_lifetime is not None:
         observer = view.segment.observer
         counts = observer.bin_counts(view.drift_lifetime).tolist()
-        yield from map(Sample, observer.bin_series(metrics.SEGMENT_OBSERVATIONS), counts)
+        yield from map(Sample, observer.bin_series(segment_metrics.OBSERVATIONS), counts)
 
 
 def full_series(view: "ModelView") -> int:

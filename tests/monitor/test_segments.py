@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exporter.catalog import metrics
+from exporter.catalog import metrics, segment_metrics
 from exporter.monitor.coarse import with_slices
 from exporter.monitor.events import LABEL, Column, FeatureKey, tag
 from exporter.monitor.fleet import Fleet
@@ -94,9 +94,9 @@ def test_one_slice_drifts_hard_while_the_whole_looks_healthy():
     assert "accuracy" in degraded.pop("asia")
     assert not any(degraded.values())
     labels = {"model": MODEL, "version": "1", "segment_name": "region", "segment": "asia"}
-    drift = values_of(snapshot, metrics.SEGMENT_DRIFTED, **labels, feature="x")
+    drift = values_of(snapshot, segment_metrics.DRIFTED, **labels, feature="x")
     assert list(drift.values()) == [1.0]
-    assert values_of(snapshot, metrics.SEGMENT_BORROWED, **labels) == {(): 0.0}
+    assert values_of(snapshot, segment_metrics.BORROWED, **labels) == {(): 0.0}
 
 
 def test_healthy_slices_that_differ_by_nature_are_not_drifted():
@@ -118,7 +118,7 @@ def test_without_a_reference_of_its_own_a_slice_borrows_the_whole_and_says_so():
     found = slices(snapshot)
     assert drifted(found["us"]) == ["x"], "it differs from the whole, by nature"
     assert found["eu"].feature_states[1] == "borrowed_reference"
-    assert set(values_of(snapshot, metrics.SEGMENT_BORROWED).values()) == {1.0}
+    assert set(values_of(snapshot, segment_metrics.BORROWED).values()) == {1.0}
 
 
 def test_other_is_compared_with_what_the_slices_leave():
@@ -159,9 +159,9 @@ def test_every_row_is_in_one_segment_whatever_its_tag():
 def test_series_of_a_known_slice_are_there_before_its_first_prediction():
     snapshot = a_fleet(KNOWS, **BY_REGION).tick(NOW)
 
-    assert set(values_of(snapshot, metrics.SEGMENT_PREDICTIONS, segment_name="region", segment="eu").values()) == {0}
-    assert set(values_of(snapshot, metrics.SEGMENT_OBSERVATIONS, segment="eu").values()) == {0}
-    assert values_of(snapshot, metrics.SEGMENT_PSI) == {}
+    assert set(values_of(snapshot, segment_metrics.PREDICTIONS, segment_name="region", segment="eu").values()) == {0}
+    assert set(values_of(snapshot, segment_metrics.OBSERVATIONS, segment="eu").values()) == {0}
+    assert values_of(snapshot, segment_metrics.PSI) == {}
 
 
 def moving(now: float, fleet: Fleet, region: str, count: int) -> Snapshot:
@@ -186,7 +186,7 @@ def test_a_value_that_has_outgrown_another_takes_its_slot_and_no_count_is_lost()
 
     assert list(found) == ["mars", "other"]
     assert found["other"] == view(snapshot).traffic_lifetime[0] - found["mars"]
-    bins = values_of(snapshot, metrics.SEGMENT_OBSERVATIONS, feature="x")
+    bins = values_of(snapshot, segment_metrics.OBSERVATIONS, feature="x")
     whole = values_of(snapshot, metrics.BIN_OBSERVATIONS, feature="x")
     assert sum(bins.values()) == sum(whole.values())
     assert (
@@ -252,9 +252,9 @@ def test_segments_are_the_first_to_be_withheld_bins_before_scores():
     limited = {limit: replace(full, series_limit=limit) for limit in (everything, everything - 1, own)}
 
     assert limited[everything].exposed[1] == 0
-    assert values_of(limited[everything - 1], metrics.SEGMENT_PSI) == values_of(full, metrics.SEGMENT_PSI)
-    assert len(values_of(limited[everything - 1], metrics.SEGMENT_OBSERVATIONS)) < len(
-        values_of(full, metrics.SEGMENT_OBSERVATIONS)
+    assert values_of(limited[everything - 1], segment_metrics.PSI) == values_of(full, segment_metrics.PSI)
+    assert len(values_of(limited[everything - 1], segment_metrics.OBSERVATIONS)) < len(
+        values_of(full, segment_metrics.OBSERVATIONS)
     )
     assert not [text for text in exposed(limited[own]) if text.startswith("ml_segment")]
     assert values_of(limited[own], metrics.JS_DIVERGENCE), "everything else is there"
