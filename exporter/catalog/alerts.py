@@ -122,6 +122,7 @@ def _quality(settings: Settings, window: Window) -> Iterator[Alert]:
         f"{worse} Inputs have drifted.",
         (*_VERSION, QUALITY_METRIC.name),
         pending="15m",
+        keep="15m",
         extra={"action": "rollback"},
     )
     yield Alert(
