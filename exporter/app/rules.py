@@ -11,12 +11,14 @@ FORMATS = ("prometheus", "prometheusrule", "alertmanager", "grafana", "docs")
 @click.command()
 @click.option("--format", "output_format", type=click.Choice(FORMATS), default="prometheus", show_default=True)
 @rule_options
+@click.option("--no-alerts", is_flag=True, help="Recording rules only: Grafana evaluates the alerts.")
 @click.option("--rule-label", "rule_labels", multiple=True, help="NAME=VALUE that the operator selects rules by.")
 @click.option("--folder", default="model-health", show_default=True, help="Uid of Grafana's folder.")
 @click.option("--datasource", default="prometheus", show_default=True, help="Uid of Grafana's data source.")
 def rules(
     output_format: str,
     settings: Settings,
+    no_alerts: bool,
     rule_labels: tuple[str, ...],
     folder: str,
     datasource: str,
@@ -27,11 +29,12 @@ def rules(
     from exporter.assets.rules import OPERATOR_LABELS, prometheus, prometheus_rule  # noqa: PLC0415
     from exporter.assets.rules_table import rules_page  # noqa: PLC0415
 
+    if no_alerts and not output_format.startswith("prometheus"):
+        raise click.UsageError("--no-alerts is for rules of Prometheus")
+    selected = dict(pair(one, "--rule-label") for one in rule_labels) or OPERATOR_LABELS
     printed = {
-        "prometheus": lambda: prometheus(settings),
-        "prometheusrule": lambda: prometheus_rule(
-            settings, dict(pair(one, "--rule-label") for one in rule_labels) or OPERATOR_LABELS
-        ),
+        "prometheus": lambda: prometheus(settings, alerts=not no_alerts),
+        "prometheusrule": lambda: prometheus_rule(settings, selected, alerts=not no_alerts),
         "alertmanager": lambda: alertmanager(settings),
         "grafana": lambda: grafana(settings, folder, datasource),
         "docs": lambda: rules_page(settings),

@@ -11,24 +11,30 @@ from exporter.assets.rules import alert_labels, annotations
 from exporter.catalog.alerts import alert_group
 from exporter.catalog.rules import Alert, Settings
 
+OWN = "model-health-"
+"""What the uids of all rules begin with: no other rule of a Grafana is taken for one of these."""
 _EXPRESSIONS = "__expr__"
 _THERE = "is_number($query) || is_nan($query) || is_inf($query)"
 _MINUTE = 60
 
 
 def grafana(settings: Settings, folder: str = "model-health", datasource: str = "prometheus") -> str:
-    """A rule group for `PUT /api/v1/provisioning/folder/{folder}/rule-groups/{title}` of Grafana 11.5 or newer."""
+    """The JSON of a group, for `PUT /api/v1/provisioning/folder/{folder}/rule-groups/{title}` of Grafana 11.5.2."""
+    return json.dumps(rule_group(settings, folder, datasource), indent=1, ensure_ascii=False) + "\n"
+
+
+def rule_group(settings: Settings, folder: str, datasource: str) -> dict[str, Any]:
+    """The rule group; `folder` and `datasource` are uids."""
     group = alert_group(settings)
     rules = [_rule(rule, settings, group.name, folder, datasource) for rule in group.rules if isinstance(rule, Alert)]
-    document = {"title": group.name, "folderUid": folder, "interval": _MINUTE, "rules": rules}
-    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+    return {"title": group.name, "folderUid": folder, "interval": _MINUTE, "rules": rules}
 
 
 def _rule(alert: Alert, settings: Settings, group: str, folder: str, datasource: str) -> dict[str, Any]:
     # Titles and uids are unique; burn alerts differ in their window only.
     window = alert.extra.get("window", "")
     return {
-        "uid": f"{alert.name.lower()}{window and f'-{window}'}",
+        "uid": f"{OWN}{alert.name.lower()}{window and f'-{window}'}",
         "title": f"{alert.name}{window and f' {window}'}",
         "ruleGroup": group,
         "folderUID": folder,

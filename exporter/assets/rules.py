@@ -13,23 +13,25 @@ OPERATOR_LABELS = {"release": "prometheus"}
 """What kube-prometheus-stack selects rules by if it is installed under its customary name."""
 
 
-def prometheus(settings: Settings) -> str:
-    """A rule file for Prometheus 2.42 or newer, Mimir or Thanos."""
-    return HEADER + to_yaml({"groups": rule_groups(settings)})
+def prometheus(settings: Settings, *, alerts: bool = True) -> str:
+    """A rule file for Prometheus 2.42 or newer, Mimir or Thanos; without alerts if something else evaluates them."""
+    return HEADER + to_yaml({"groups": rule_groups(settings, alerts=alerts)})
 
 
-def prometheus_rule(settings: Settings, labels: Mapping[str, str], name: str = "model-health") -> str:
+def prometheus_rule(
+    settings: Settings, labels: Mapping[str, str], name: str = "model-health", *, alerts: bool = True
+) -> str:
     """A PrometheusRule of the Prometheus operator; `labels` are those that its ruleSelector wants."""
     metadata: dict[str, Any] = {"name": name}
     if labels:
         metadata["labels"] = dict(labels)
     resource = {"apiVersion": "monitoring.coreos.com/v1", "kind": "PrometheusRule", "metadata": metadata}
-    return HEADER + to_yaml(resource | {"spec": {"groups": rule_groups(settings)}})
+    return HEADER + to_yaml(resource | {"spec": {"groups": rule_groups(settings, alerts=alerts)}})
 
 
-def rule_groups(settings: Settings) -> list[dict[str, Any]]:
+def rule_groups(settings: Settings, *, alerts: bool = True) -> list[dict[str, Any]]:
     """All groups as a rule file holds them."""
-    return [_group(group, settings) for group in all_groups(settings)]
+    return [_group(group, settings) for group in (all_groups if alerts else recording_groups)(settings)]
 
 
 def all_groups(settings: Settings) -> tuple[Group, ...]:

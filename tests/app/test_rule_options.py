@@ -1,5 +1,4 @@
 import click
-import pytest
 from click.testing import CliRunner
 
 from exporter.app.rule_options import rule_options

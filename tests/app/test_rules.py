@@ -86,6 +86,17 @@ def test_the_operator_and_grafana_get_what_they_select_by():
     assert {rule["data"][0]["datasourceUid"] for rule in group["rules"]} == {"d"}
 
 
+def test_alerts_are_left_out_for_whoever_evaluates_them_elsewhere():
+    whole, recording = (
+        yaml.safe_load(rules("--format", "prometheusrule", *more))["spec"]["groups"] for more in ((), ("--no-alerts",))
+    )
+    assert recording == whole[:-1]
+    assert not any("alert" in rule for group in recording for rule in group["rules"])
+    assert yaml.safe_load(rules("--no-alerts"))["groups"] == recording
+    refused = CliRunner().invoke(command.rules, ("--no-alerts", "--format", "grafana"))
+    assert (refused.exit_code, "--no-alerts is for rules of Prometheus" in refused.output) == (2, True)
+
+
 @pytest.mark.parametrize(
     "arguments, said",
     [

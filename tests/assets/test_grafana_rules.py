@@ -1,6 +1,6 @@
 import json
 
-from exporter.assets.grafana_rules import grafana
+from exporter.assets.grafana_rules import OWN, grafana
 from exporter.assets.rules import rule_groups
 from exporter.catalog.rules import Settings
 
@@ -24,6 +24,7 @@ def test_uids_and_titles_are_unique_and_short_enough():
         values = [rule[name] for rule in GROUP["rules"]]
         assert len(set(values)) == len(values)
         assert max(map(len, values)) <= longest
+    assert all(rule["uid"].startswith(OWN) for rule in GROUP["rules"])
 
 
 def test_a_rule_is_true_where_its_query_has_a_value():
