@@ -18,13 +18,12 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from exporter import __version__
 from exporter.app.config import ConfigError
+from exporter.app.patience import Trouble, patiently
 from exporter.ingest.source import Unavailable
 
 MOST_POINTS = 11_000
 """Points a series that Prometheus gives at once; it refuses to be asked for more."""
 
-_PAUSES_S = (1.0, 3.0)
-"""Before the second attempt and the third, which is the last."""
 _TIMEOUT_S = 130.0
 """A little more than Prometheus gives a query."""
 _WRONG = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY})
@@ -64,10 +63,6 @@ class _Wrong(Exception):
     """What the server says of a question that it cannot answer."""
 
 
-class _Trouble(Unavailable):
-    """A server that may answer the next time."""
-
-
 @dataclass(frozen=True, slots=True)
 class Prometheus:
     """A server at `url`, e.g. http://prometheus:9090 or one with a path before /api/v1."""
@@ -104,16 +99,10 @@ class Prometheus:
         return bool(self._ask("series", **selector))
 
     def _ask(self, path: str, **parameters: str) -> Any:
-        for pause_s in (*_PAUSES_S, None):
-            try:
-                return self._answer(path, parameters)
-            except _Wrong as wrong:
-                raise ConfigError(f"Prometheus refuses {parameters.get('query', path)!r}: {wrong}") from None
-            except _Trouble:
-                if pause_s is None:
-                    raise
-                self.pause(pause_s)
-        raise AssertionError("the last attempt returns or raises")
+        try:
+            return patiently(lambda: self._answer(path, parameters), self.pause)
+        except _Wrong as wrong:
+            raise ConfigError(f"Prometheus refuses {parameters.get('query', path)!r}: {wrong}") from None
 
     def _answer(self, path: str, parameters: Mapping[str, str]) -> Any:
         headers = {"User-Agent": f"model-health-exporter/{__version__}"}
@@ -129,10 +118,10 @@ class Prometheus:
             if error.code in _WRONG:
                 raise _Wrong(_reason(error)) from None
             final = error.code in _REFUSED and error.code != HTTPStatus.TOO_MANY_REQUESTS
-            raise (Unavailable if final else _Trouble)(f"{self.url}: answers {error.code} {error.reason}") from None
+            raise (Unavailable if final else Trouble)(f"{self.url}: answers {error.code} {error.reason}") from None
         except (OSError, HTTPException) as error:
             reason = error.reason if isinstance(error, URLError) else error
-            raise _Trouble(f"{self.url}: {getattr(reason, 'strerror', None) or reason}") from None
+            raise Trouble(f"{self.url}: {getattr(reason, 'strerror', None) or reason}") from None
         except (ValueError, KeyError, TypeError):
             raise Unavailable(f"{self.url}: what answers there is no Prometheus") from None
 
