@@ -80,10 +80,24 @@ def _inhibit(source: str, targets: tuple[str, ...], equal: list[str]) -> dict[st
 
 
 def _pagerduty(settings: Settings) -> dict[str, Any]:
-    where = "/".join(f"{{{{ .GroupLabels.{label} }}}}" for label in settings.targets)
+    told = incident(settings)
+    details = told.pop("details")
     return {
         "routing_key_file": "/etc/alertmanager/secrets/pagerduty-routing-key",
         "send_resolved": True,
+        **told,
+        "links": [
+            {"href": f"{{{{ {_FIRST}.runbook_url }}}}", "text": "Runbook"},
+            {"href": f"{{{{ {_FIRST}.dashboard_url }}}}", "text": "Dashboard"},
+        ],
+        "details": details | {"firing": '{{ template "pagerduty.default.instances" .Alerts.Firing }}'},
+    }
+
+
+def incident(settings: Settings) -> dict[str, Any]:
+    """What PagerDuty is told of a group of alerts: fields of its event, as templates of Alertmanager and of Grafana."""
+    where = "/".join(f"{{{{ .GroupLabels.{label} }}}}" for label in settings.targets)
+    return {
         "description": "{{ if .GroupLabels.model }}{{ .GroupLabels.model }}: {{ end }}"
         "{{ range $i, $alert := .Alerts.Firing }}{{ if lt $i 3 }}{{ if $i }} {{ end }}"
         "{{ $alert.Annotations.summary }}{{ end }}{{ end }}",
@@ -96,15 +110,10 @@ def _pagerduty(settings: Settings) -> dict[str, Any]:
         "group": "{{ .GroupLabels.model }}",
         "client": "model-health-exporter",
         "client_url": f"{{{{ {_FIRST}.dashboard_url }}}}",
-        "links": [
-            {"href": f"{{{{ {_FIRST}.runbook_url }}}}", "text": "Runbook"},
-            {"href": f"{{{{ {_FIRST}.dashboard_url }}}}", "text": "Dashboard"},
-        ],
         "details": {
             "model": "{{ .GroupLabels.model }}",
             "versions": "{{ range .Alerts.Firing }}{{ .Labels.version }} {{ end }}",
             "action": "{{ .CommonLabels.action }}",
             "says": "{{ range .Alerts.Firing }}{{ .Annotations.description }} {{ end }}",
-            "firing": '{{ template "pagerduty.default.instances" .Alerts.Firing }}',
         },
     }
