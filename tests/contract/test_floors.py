@@ -15,7 +15,9 @@ def test_imports_keep_to_the_floors():
     assert result.returncode == 0, result.stdout
 
 
-@pytest.mark.parametrize("heavy", ["scipy.stats", "pandas", "pydantic", "numba", "evidently", "pyarrow", "rich"])
+@pytest.mark.parametrize(
+    "heavy", ["scipy.stats", "pandas", "pydantic", "numba", "evidently", "pyarrow", "rich", "niquests"]
+)
 def test_a_running_exporter_does_without(heavy):
     """Memory and start-up of the sidecar: these cost 50 to 300 MiB, or are for commands only."""
     script = (
@@ -28,7 +30,12 @@ def test_a_running_exporter_does_without(heavy):
 
 
 @pytest.mark.parametrize(
-    ("client", "importer"), [("prometheus_client", "export/exposition.py"), ("yaml", "app/config.py")]
+    ("client", "importer"),
+    [
+        ("prometheus_client", "export/exposition.py"),
+        ("yaml", "app/config.py"),
+        ("grafana_client", "app/grafana.py"),
+    ],
 )
 def test_each_third_party_client_has_one_importing_file(client, importer):
     importing = re.compile(rf"^\s*(from|import) {client}\b", re.MULTILINE)
