@@ -17,6 +17,7 @@ from exporter.app import config as configuration
 from exporter.app.backtest_command import backtest
 from exporter.app.config import ConfigError, Listen
 from exporter.app.printing import BAD_INPUT, FINDING, UNAVAILABLE, print_json, progress_bar
+from exporter.app.provision_command import provision
 from exporter.app.rules import rules
 from exporter.app.schema import PORT, KafkaConfig
 from exporter.catalog import thresholds
@@ -96,6 +97,7 @@ def demo(listen: str, round_s: float) -> None:
 
 
 cli.add_command(rules)
+cli.add_command(provision)
 
 
 @cli.group()

@@ -50,6 +50,7 @@ def fake_grafana(version: str = "12.1.0", prefix: str = "") -> Iterator[FakeGraf
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # or each answer waits 40 ms for the client to acknowledge its headers
 
         def handle_any(self) -> None:
             length = int(self.headers.get("content-length") or 0)
