@@ -109,6 +109,7 @@ FOLDER = fields(
     **dict.fromkeys(("created", "createdBy", "managedBy", "parentUid", "title"), TEXT),
     **dict.fromkeys(("uid", "updated", "updatedBy", "url"), TEXT),
     **dict.fromkeys(("id", "orgId", "version"), NUMBER),
+    accessControl=ANY,
     parents=many(ANY),
 )
 SAVE_DASHBOARD = fields(
@@ -136,6 +137,7 @@ DASHBOARD_META = fields(
     **dict.fromkeys(("isSnapshot", "isStarred", "provisioned", "publicDashboardEnabled"), TRUTH),
     **dict.fromkeys(("apiVersion", "created", "createdBy", "expires", "folderTitle", "folderUid"), TEXT),
     **dict.fromkeys(("folderUrl", "provisionedExternalId", "slug", "type", "updated", "updatedBy", "url"), TEXT),
+    annotationsPermissions=ANY,
     folderId=NUMBER,
     version=NUMBER,
 )
