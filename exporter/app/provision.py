@@ -106,8 +106,8 @@ def plan(grafana: Grafana, wish: Wish, source: Json, pause: Callable[[float], No
     """
     if wish.alerts and patiently(lambda: grafana.query(source["uid"], _ALWAYS_FIRING), pause):
         raise ConfigError(
-            f"--alerts: the Prometheus behind {source['name']} evaluates these alerts already, both would page: "
-            "give it the rules of `rules --no-alerts`, or leave --alerts out"
+            f"--alerts: the data source {source['name']} evaluates these alerts already, and both would page: give it "
+            "the rules of `rules --no-alerts`, or leave --alerts out"
         )
     steps = []
     for thing in _things(grafana, wish, source):

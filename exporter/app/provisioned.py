@@ -168,8 +168,11 @@ class ContactPoint:
     @property
     def name(self) -> str:
         """What people call it."""
-        compared = self.new_key or not self._there
-        return f"contact point {self.point['name']!r}{'' if compared else ' (its key is not compared)'}"
+        return self._title + ("" if self.new_key or not self._there else " (its key is not compared)")
+
+    @property
+    def _title(self) -> str:
+        return f"contact point {self.point['name']!r}"
 
     def look(self) -> tuple[Any, Any]:
         """See `Thing`."""
@@ -180,9 +183,9 @@ class ContactPoint:
         wanted = self.point | {"settings": settings, "provenance": _provenance(editable=self.editable)}
         if stored is None:
             if any(point["name"] == self.point["name"] for point in points):
-                raise ConfigError(f"{self.name}: there is another of that name, which would be paged too: rename it")
+                raise ConfigError(f"{self._title}: there is another of that name, which would be paged too: rename it")
             return None, wanted
-        _check_provenance(self.name, stored, editable=self.editable)
+        _check_provenance(self._title, stored, editable=self.editable)
         return _seen({"provenance": "", "disableResolveMessage": False} | stored, wanted), wanted
 
     def write(self) -> None:

@@ -58,7 +58,7 @@ def test_dashboards_open_with_the_data_source(fake: FakeGrafana):
 
 def test_alerts_that_prometheus_evaluates_are_not_made_twice(fake: FakeGrafana):
     fake.firing = [WATCHDOG]
-    with pytest.raises(ConfigError, match="evaluates these alerts already, both would page"):
+    with pytest.raises(ConfigError, match="evaluates these alerts already, and both would page"):
         provision(fake, alerts=True)
     assert fake.writes == []
     assert len(provision(fake).told("create")) == 1 + len(DASHBOARDS)

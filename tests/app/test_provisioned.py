@@ -171,7 +171,7 @@ def test_what_was_locked_is_not_unlocked_and_it_is_said_what_to_do(fake: FakeGra
         "run with --prune and without --alerts"
     )
     assert refusal(fake, Rules, GROUP, True) == f"alert rules 'model-health-alerts'{said}"
-    assert refusal(fake, ContactPoint, CONTACT, True, True) == f"contact point {NAME!r}{said}"
+    assert refusal(fake, ContactPoint, CONTACT, True, False) == f"contact point {NAME!r}{said}"
 
 
 def test_rules_and_contact_points_from_files_are_left_to_the_files(fake: FakeGrafana):
@@ -179,7 +179,7 @@ def test_rules_and_contact_points_from_files_are_left_to_the_files(fake: FakeGra
     fake.points.append(point(CONTACT_POINT, NAME, "pagerduty", {"integrationKey": "k"}, "file"))
     said = "is provisioned by file: remove it there first"
     assert refusal(fake, Rules, GROUP, False) == f"alert rules 'model-health-alerts': {said}"
-    assert refusal(fake, ContactPoint, CONTACT, False, True) == f"contact point {NAME!r}: {said}"
+    assert refusal(fake, ContactPoint, CONTACT, False, False) == f"contact point {NAME!r}: {said}"
 
 
 def test_a_rule_of_others_in_our_group_is_not_deleted(fake: FakeGrafana):
