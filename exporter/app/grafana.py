@@ -7,6 +7,7 @@ is `Unavailable`. The token goes to the address that was given and nowhere else:
 message holds a secret.
 """
 
+import ssl
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from http import HTTPStatus
@@ -64,6 +65,8 @@ class Grafana:
         timeout_s: float = _TIMEOUT_S,
     ) -> None:
         parts = _address(url)
+        if ca_file is not None:
+            _check_authority(ca_file)
         path = parts.path.strip("/")
         self.url = f"{parts.scheme}://{parts.netloc}{path and f'/{path}'}"
         self._hidden = (token, *hidden)
@@ -134,9 +137,11 @@ class Grafana:
     def last_change(self, dashboard: str) -> str:
         """What was said when the newest version of a dashboard was saved; "" if nothing was."""
         path = f"/dashboards/uid/{dashboard}/versions"
-        answer = self._call("versions of the dashboard", lambda: self._client.GET(path, params={"limit": 1}))
+        answer = self._call(
+            "versions of the dashboard", lambda: self._client.GET(path, params={"limit": 1}), absent=True
+        )
         # A list up to Grafana 10, then an object with that list in it.
-        versions = answer.get("versions") if isinstance(answer, dict) else answer
+        versions = answer.get("versions") if isinstance(answer, dict) else answer or []
         if not isinstance(versions, list):
             raise Unavailable(f"{self.url}: what answers there is no Grafana")
         return str(versions[0].get("message") or "") if versions else ""
@@ -244,7 +249,17 @@ class Grafana:
         except ValueError:
             raise Unavailable(f"{self.url}: what answers there is no Grafana") from None
         except OSError as error:  # what the library below lets through: refused, cut off, no such host, no trust
-            raise Trouble(f"{self.url}: {self._clean(_root(error))}") from None
+            raise self._unreachable(error) from None
+
+    def _unreachable(self, error: OSError) -> Exception:
+        """What is at the bottom of an error: libraries wrap it in who they are."""
+        root: BaseException = error
+        while (below := root.__cause__ or root.__context__) is not None:
+            root = below
+        said = self._clean(str(getattr(root, "strerror", None) or root))
+        if isinstance(root, ssl.SSLCertVerificationError):
+            return Unavailable(f"{self.url}: {said}: --ca-file names whom else to trust")
+        return Trouble(f"{self.url}: {said}")
 
     def _told(self, what: str, status: int, answer: Any) -> Exception:
         """What there is to tell of an answer that is an error."""
@@ -292,11 +307,12 @@ def _address(url: str) -> SplitResult:
     return parts
 
 
-def _root(error: BaseException) -> str:
-    """What is at the bottom of an error: libraries wrap it in who they are."""
-    while (below := error.__cause__ or error.__context__) is not None:
-        error = below
-    return str(getattr(error, "strerror", None) or error)
+def _check_authority(file: Path) -> None:
+    """Raises ConfigError unless the file holds certificates."""
+    try:
+        ssl.create_default_context(cafile=str(file))
+    except OSError as error:
+        raise ConfigError(f"--ca-file: no certificates in {file}: {error.strerror}") from None
 
 
 def _seconds(text: str | None) -> float | None:

@@ -72,8 +72,6 @@ def grafana(
 
     token = secret(token_file, "--token-file")
     key = None if key_file is None else secret(key_file, "--pagerduty-key-file")
-    if ca_file is not None:
-        secret(ca_file, "--ca-file")
     with Grafana(url, token, organisation=organisation, ca_file=ca_file, hidden=[] if key is None else [key]) as server:
         if settings.dashboards == Settings().dashboards:  # an example: those that are provisioned are meant
             settings = replace(settings, dashboards=f"{server.url}/d")

@@ -2,12 +2,14 @@
 
 import json
 import re
+import ssl
 import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from tests.app.grafana_content import GrafanaContent
@@ -44,7 +46,9 @@ class FakeGrafana(GrafanaContent):
 
 
 @contextmanager
-def fake_grafana(version: str = "12.1.0", prefix: str = "") -> Iterator[FakeGrafana]:
+def fake_grafana(
+    version: str = "12.1.0", prefix: str = "", certificate: tuple[Path, Path] | None = None
+) -> Iterator[FakeGrafana]:
     """It runs; in the end it must not have seen, or said, anything that the description does not have."""
     fake = FakeGrafana(version, prefix)
 
@@ -102,7 +106,11 @@ def fake_grafana(version: str = "12.1.0", prefix: str = "") -> Iterator[FakeGraf
                 fake.broken.append(repr(error))
 
     server = Server(("127.0.0.1", 0), Handler)
-    fake.url = f"http://127.0.0.1:{server.server_port}{fake.prefix}"
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    fake.url = f"http{'s' if certificate else ''}://127.0.0.1:{server.server_port}{fake.prefix}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:

@@ -1,5 +1,7 @@
 import json
+import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from exporter.app.patience import Trouble as Waiting
 from exporter.ingest.source import Unavailable
 from tests.app.fake_grafana import FakeGrafana, Trouble, fake_grafana
 from tests.app.grafana_content import TOKEN
+from tests.e2e.binaries import binary
 
 KEY = "0123456789abcdef0123456789abcdef"
 
@@ -115,6 +118,19 @@ def test_nobody_there_is_trouble():
         grafana.version()
 
 
+def test_only_certificates_of_whom_it_trusts_are_taken(tmp_path: Path):
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    options = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 -subj /CN=g -addext"
+    command = [binary("openssl"), *options.split(), "subjectAltName=IP:127.0.0.1", "-out", certificate, "-keyout", key]
+    subprocess.run(command, check=True, capture_output=True)
+    with fake_grafana(certificate=(certificate, key)) as fake:
+        assert ask(fake, Grafana.version, ca_file=certificate) == "12.1.0"
+        error = fails(fake, Grafana.version)
+    assert not isinstance(error, Waiting)
+    assert "certificate verify failed" in str(error)
+    assert str(error).endswith(": --ca-file names whom else to trust")
+
+
 def test_no_answer_in_time_is_trouble(fake: FakeGrafana):
     fake.troubles = [Trouble("GET", "/health", hang=True)]
     error = fails(fake, Grafana.version, timeout_s=0.1)
@@ -156,6 +172,7 @@ def test_secrets_that_a_server_repeats_are_not_shown(fake: FakeGrafana):
 def test_what_is_not_there_is_none(fake: FakeGrafana):
     with Grafana(fake.url, TOKEN) as grafana:
         assert (grafana.folder("f"), grafana.dashboard("d"), grafana.rule_group("f", "g")) == (None, None, None)
+        assert grafana.last_change("d") == ""
 
 
 def test_a_server_that_hides_its_version_has_none(fake: FakeGrafana):

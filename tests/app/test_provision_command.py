@@ -5,13 +5,14 @@ from pathlib import Path
 import pytest
 
 from exporter.app import cli
-from tests.app.commands import Ended, run
+from tests.app.commands import ROOT, Ended, run
 from tests.app.fake_grafana import FakeGrafana, Trouble, fake_grafana
 from tests.app.grafana_content import TOKEN
 from tests.app.grafana_things import source
 from tests.app.provisioning import KEY
 
 Command = Callable[..., Ended]
+DOCUMENTED = (ROOT / "docs" / "grafana.md").read_text(encoding="utf-8")
 BOARDS = [f"dashboard 'Model health / {name}'" for name in ("Fleet", "Model", "Feature", "Canary", "Exporter")]
 
 
@@ -62,6 +63,7 @@ def test_a_run_says_what_it_did_and_the_next_that_nothing_is_left(
         *(f"created    {name}" for name in BOARDS),
         "6 created; 0 as they should be.",
     ]
+    assert f"```\n{first.out.replace(fake.url, 'https://grafana.example.com')}```" in DOCUMENTED
     written = list(fake.writes)
     second = command()
     assert second.out.splitlines()[-1] == "Nothing to change; 6 as they should be."
@@ -106,6 +108,7 @@ def test_alerts_and_where_they_go_are_made_and_pruned_on_demand(
         "left       contact point 'Model health PagerDuty'",
         "Nothing to change; 6 as they should be; 3 left of earlier runs: --prune deletes them.",
     ]
+    assert "\n".join(left.out.splitlines()[-4:]) in DOCUMENTED
     pruned = command("--folder", "ML", "--window", "2h", "--prune")
     assert pruned.out.splitlines()[-1] == "3 deleted; 6 as they should be."
 
@@ -139,7 +142,8 @@ def test_a_data_source_and_an_organisation_are_named(command: Command, fake: Fak
         (("--alerts", "--new-key"), "--new-key is for --pagerduty-key-file"),
         (("--token-file", "none"), "--token-file: cannot read none: No such file"),
         (("--alerts", "--pagerduty-key-file", "none"), "--pagerduty-key-file: cannot read none: No such file"),
-        (("--ca-file", "none"), "--ca-file: cannot read none: No such file"),
+        (("--ca-file", "none"), "--ca-file: no certificates in none: No such file"),
+        (("--ca-file", "README.md"), "--ca-file: no certificates in README.md: "),
         (("--window", "1w"), "1w: a window is a multiple of 5m"),
         (("--url", f"http://admin:{KEY}@127.0.0.1/"), "--url: no user and password belong there"),
     ],
