@@ -15,11 +15,8 @@ from typing import Any
 import msgspec
 
 from exporter.app.config import ConfigError, parse_yaml, read_text
+from exporter.catalog.promql import duration_ms
 
-_DURATION = re.compile(
-    r"(?:(\d+)y)?(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?",
-)
-_UNITS_MS = (365 * 86_400_000, 7 * 86_400_000, 86_400_000, 3_600_000, 60_000, 1000, 1)
 _INTERVAL = "1m"
 """How often Prometheus looks at rules if nobody says otherwise."""
 _TEXT = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|`[^`]*`")
@@ -148,16 +145,6 @@ def parse(text: str, name: str) -> list[Rule]:
 def metrics_of(rules: Iterable[Rule]) -> list[str]:
     """The exporter's metrics and the recorded series that rules ask for, by name."""
     return sorted({name for rule in rules for name in _METRIC.findall(_TEXT.sub("", rule.expression))})
-
-
-def duration_ms(text: str | int) -> int:
-    """A duration as Prometheus writes it (`1h30m`, `0`). Raises ValueError."""
-    found = _DURATION.fullmatch(str(text))
-    if str(text) == "0":
-        return 0
-    if found is None or not str(text):
-        raise ValueError(f"a duration such as 30s or 1h30m expected, found {str(text)!r}")
-    return sum(int(part) * unit for part, unit in zip(found.groups(default="0"), _UNITS_MS, strict=True))
 
 
 def _rule(one: _Rule, group: _Group, name: str) -> Rule:

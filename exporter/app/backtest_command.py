@@ -35,8 +35,9 @@ def backtest(
 ) -> None:
     """List the alerts that would have fired over a past time, from the metrics in a Prometheus."""
     from exporter.app import backtest as testing  # noqa: PLC0415 - commands import what they need
-    from exporter.app.alerting import duration_ms, parse, read  # noqa: PLC0415
+    from exporter.app.alerting import parse, read  # noqa: PLC0415
     from exporter.app.prometheus import Prometheus  # noqa: PLC0415
+    from exporter.catalog.promql import duration_ms  # noqa: PLC0415
 
     if rules_path is not None:
         rules = read(rules_path)

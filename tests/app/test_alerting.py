@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.app.alerting import Firing, Rule, Watch, duration_ms, metrics_of, read, watch
+from exporter.app.alerting import Firing, Rule, Watch, metrics_of, read, watch
 from exporter.app.config import ConfigError
 
 RULES = """
@@ -73,20 +73,6 @@ def test_durations_that_are_no_multiple_of_the_step_take_one_more():
     rule = Rule("a", "up", 60_000, 90_000, 1, {})
     assert watch(rule, 60_000) == Watch(2, 1)
     assert watch(rule, 90_000) == Watch(1, 1)
-
-
-@pytest.mark.parametrize(
-    "text, ms",
-    [("0", 0), (0, 0), ("0s", 0), ("15s", 15_000), ("1h30m", 5_400_000), ("1y2w3d", 33_004_800_000), ("5ms", 5)],
-)
-def test_durations_are_those_of_prometheus(text: str | int, ms: int):
-    assert duration_ms(text) == ms
-
-
-@pytest.mark.parametrize("text", ["", "5", 5, "1.5h", "5 m", "30m1h", "-5m", "m"])
-def test_other_durations_are_refused(text: str | int):
-    with pytest.raises(ValueError, match=r"a duration such as 30s or 1h30m expected"):
-        duration_ms(text)
 
 
 def test_a_rule_file_is_read(tmp_path: Path):
