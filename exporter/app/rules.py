@@ -1,5 +1,7 @@
 """The command `rules`: the rules of the catalogue with a user's own labels, windows and thresholds, to be piped."""
 
+from dataclasses import replace
+
 import click
 
 from exporter.app.rule_options import pair, rule_options
@@ -11,6 +13,7 @@ FORMATS = ("prometheus", "prometheusrule", "alertmanager", "grafana", "docs")
 @click.command()
 @click.option("--format", "output_format", type=click.Choice(FORMATS), default="prometheus", show_default=True)
 @rule_options
+@click.option("--flat", is_flag=True, help="Let no rule read what another records: for the past, see docs/backtest.md.")
 @click.option("--no-alerts", is_flag=True, help="Recording rules only: Grafana evaluates the alerts.")
 @click.option("--rule-label", "rule_labels", multiple=True, help="NAME=VALUE that the operator selects rules by.")
 @click.option("--folder", default="model-health", show_default=True, help="Uid of Grafana's folder.")
@@ -18,6 +21,7 @@ FORMATS = ("prometheus", "prometheusrule", "alertmanager", "grafana", "docs")
 def rules(
     output_format: str,
     settings: Settings,
+    flat: bool,
     no_alerts: bool,
     rule_labels: tuple[str, ...],
     folder: str,
@@ -31,6 +35,7 @@ def rules(
 
     if no_alerts and not output_format.startswith("prometheus"):
         raise click.UsageError("--no-alerts is for rules of Prometheus")
+    settings = replace(settings, flat=flat)
     selected = dict(pair(one, "--rule-label") for one in rule_labels) or OPERATOR_LABELS
     printed = {
         "prometheus": lambda: prometheus(settings, alerts=not no_alerts),

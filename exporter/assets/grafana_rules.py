@@ -7,8 +7,7 @@ rules stay with Prometheus.
 import json
 from typing import Any
 
-from exporter.assets.rules import alert_labels, annotations
-from exporter.catalog.alerts import alert_group
+from exporter.assets.rules import alert_labels, all_groups, annotations
 from exporter.catalog.rules import Alert, Settings
 
 OWN = "model-health-"
@@ -25,7 +24,7 @@ def grafana(settings: Settings, folder: str = "model-health", datasource: str = 
 
 def rule_group(settings: Settings, folder: str, datasource: str) -> dict[str, Any]:
     """The rule group; `folder` and `datasource` are uids."""
-    group = alert_group(settings)
+    *_, group = all_groups(settings)
     rules = [_rule(rule, settings, group.name, folder, datasource) for rule in group.rules if isinstance(rule, Alert)]
     return {"title": group.name, "folderUid": folder, "interval": _MINUTE, "rules": rules}
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from exporter.assets.yaml_text import to_yaml
 from exporter.catalog.alerts import alert_group
+from exporter.catalog.flat import flat
 from exporter.catalog.recording import recording_groups
 from exporter.catalog.rules import Alert, Group, Recording, Settings
 
@@ -31,12 +32,14 @@ def prometheus_rule(
 
 def rule_groups(settings: Settings, *, alerts: bool = True) -> list[dict[str, Any]]:
     """All groups as a rule file holds them."""
-    return [_group(group, settings) for group in (all_groups if alerts else recording_groups)(settings)]
+    groups = all_groups(settings)
+    return [_group(group, settings) for group in (groups if alerts else groups[:-1])]
 
 
 def all_groups(settings: Settings) -> tuple[Group, ...]:
-    """Recording rules, and the alerts that read them."""
-    return (*recording_groups(settings), alert_group(settings))
+    """Recording rules, and in the last group the alerts that read them, or would if they were not flat."""
+    groups = (*recording_groups(settings), alert_group(settings))
+    return flat(groups) if settings.flat else groups
 
 
 def alert_labels(alert: Alert) -> dict[str, str]:
@@ -60,7 +63,7 @@ def annotations(alert: Alert, settings: Settings) -> dict[str, str]:
 
 def _group(group: Group, settings: Settings) -> dict[str, Any]:
     rules = [_alert(rule, settings) if isinstance(rule, Alert) else _recording(rule) for rule in group.rules]
-    return {"name": group.name, "interval": group.interval, "rules": rules}
+    return {"name": group.name} | ({"interval": group.interval} if group.interval else {}) | {"rules": rules}
 
 
 def _recording(rule: Recording) -> dict[str, Any]:

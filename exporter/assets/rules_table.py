@@ -44,7 +44,7 @@ def _lines(settings: Settings) -> Iterator[str]:
         for rule in group.rules:
             if isinstance(rule, Recording) and not rule.record.endswith(others) and "bin" not in rule.labels:
                 added = ", ".join(f"`{name}={value}`" for name, value in rule.labels.items())
-                yield f"| `{rule.record}` | {added} | {group.name} | {group.interval} |"
+                yield f"| `{rule.record}` | {added} | {group.name} | {group.interval or '-'} |"
 
 
 def _cell(text: str) -> str:

@@ -21,6 +21,8 @@ _LEAF = re.compile(
     r"(?:\{(?P<matchers>[^{}]*)\})?(?P<range>\[\w+\])?(?P<end>(?: offset \w+)?\)+)"
 )
 """Series of one metric, or an increase of them, aggregated by labels that their results then have."""
+_ALIKE = re.compile(r"(?:[\s()\d.*+-]|\bor\b|\band\b|\bunless\b)*")
+"""What joins series of the same labels, each for itself."""
 _PLAIN = re.compile(r"(\d+[a-z]+)+")
 """A range of a duration, not one of seconds without a unit, nor of a subquery."""
 _UNITS_MS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
@@ -140,10 +142,12 @@ def _matches(text: str, operator: str, value: str) -> bool:
 def _filtered(expr: str, matchers: Iterable[tuple[str, str, str]]) -> str:
     """The series of an expression whose labels match: selected so, or else marked, and the mark taken off again."""
     for label, operator, value in matchers:
-        leaf = _LEAF.fullmatch(expr)
-        if leaf is not None and label in re.findall(r"\w+", leaf["labels"]):
-            inside = ",".join(filter(None, [leaf["matchers"], label + operator + value]))
-            expr = f"{leaf['start']}{{{inside}}}{leaf['range'] or ''}{leaf['end']}"
+        leaves = list(_LEAF.finditer(expr))
+        known = leaves and all(label in re.findall(r"\w+", leaf["labels"]) for leaf in leaves)
+        if known and _ALIKE.fullmatch(_LEAF.sub("", expr)):
+            for leaf in reversed(leaves):
+                inside = ",".join(filter(None, [leaf["matchers"], label + operator + value]))
+                expr = f"{expr[: leaf.end('start')]}{{{inside}}}{leaf['range'] or ''}{expr[leaf.start('end') :]}"
             continue
         pattern = value if "~" in operator else _quoted(re.escape(_unquoted(value)))
         marked = f'label_replace({expr}, "{_MARK}", "1", "{label}", {pattern})'

@@ -95,7 +95,8 @@ class Settings:
 
     `targets` are the labels that tell one deployment from another; `windows` those of the recorded scores, of which
     alerts read the first; `bins` and `score_bins` how many ordinal bins the rules of KS and AUC go through;
-    `overrides` replace defaults by name; `runbooks` and `dashboards` are where links lead, without a slash at the end.
+    `overrides` replace defaults by name; `runbooks` and `dashboards` are where links lead, without a slash at the end;
+    `flat` rules read no records.
     """
 
     targets: tuple[str, ...] = (NAMESPACE.name,)
@@ -105,6 +106,7 @@ class Settings:
     overrides: Mapping[str, float] = field(default_factory=dict)
     runbooks: str = "https://runbooks.example.com/model-health-exporter"
     dashboards: str = "https://grafana.example.com/d"
+    flat: bool = False
 
     def by(self, *labels: Label) -> str:
         """Labels of an aggregation or a join: those of the target, and these."""
@@ -157,7 +159,10 @@ class Alert:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Rules that are evaluated in this order, each seeing what those before it recorded."""
+    """Rules that are evaluated in this order, each seeing what those before it recorded.
+
+    `interval` is how often, "" for as often as its Prometheus does if nobody says otherwise.
+    """
 
     name: str
     rules: tuple[Recording | Alert, ...]

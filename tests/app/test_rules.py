@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 import yaml
@@ -95,6 +96,17 @@ def test_alerts_are_left_out_for_whoever_evaluates_them_elsewhere():
     assert yaml.safe_load(rules("--no-alerts"))["groups"] == recording
     refused = CliRunner().invoke(command.rules, ("--no-alerts", "--format", "grafana"))
     assert (refused.exit_code, "--no-alerts is for rules of Prometheus" in refused.output) == (2, True)
+
+
+@pytest.mark.parametrize("form", ["prometheus", "prometheusrule", "grafana"])
+def test_flat_rules_read_no_records_in_any_form(form):
+    chained, alone = rules("--format", form), rules("--format", form, "--flat")
+    alert = "increase(ml_prediction_errors_total[30m])"
+    assert (alert in chained, alert in alone) == (False, True)
+    if form == "prometheus":
+        groups = yaml.safe_load(alone)["groups"]
+        assert not any("interval" in group for group in groups)
+        assert [rule for group in groups for rule in group["rules"] if re.search("[a-z]:[a-z]", rule["expr"])] == []
 
 
 @pytest.mark.parametrize(

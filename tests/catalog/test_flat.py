@@ -26,8 +26,15 @@ def made(expr, *recordings, interval="5m"):
     return Records(rules(*recordings, interval=interval)).flat(expr)
 
 
+def kept(matcher, how):
+    marked, mark = (f'label_replace({one}, "__kept__", "1", ' for one in ("x / y", "vector(1)"))
+    return f'(max without (__kept__) ({marked}{matcher}) {how} on (__kept__) {mark}"", "")))'
+
+
 STEP = Recording("a:x:increase5m", "sum by (m, bin) (increase(x_total[5m]))")
 SHARE = Recording("a:share", "x / y")
+REFERENCE = Recording("a:r:max", 'max by (bin, m) (r{k="v"})')
+LIVE = Recording("a:live", "(sum_over_time(a:x:increase5m[1h]) or 0 * a:r:max)")
 TOP, LOW = (Recording("a:best", name, {"of": name, "by": "$1"}) for name in ("top", "low"))
 
 
@@ -57,13 +64,19 @@ def test_flat_rules_parse_and_read_metrics_only():
         ("avg_over_time(a:share[1h] offset 1d)", "avg_over_time((x / y)[1h:5m] offset 1d)"),
         ("max_over_time(a:share[1h:1m])", "max_over_time((x / y)[1h:1m])"),
         ("a:share offset 1d", "last_over_time((x / y)[5m:5m] offset 1d)"),
+        (
+            'a:live{bin!="1"}',
+            '((sum by (m, bin) (increase(x_total{bin!="1"}[1h])) or 0 * (max by (bin, m) (r{k="v",bin!="1"}))))',
+        ),
+        ('a:share{m="a.b"}', kept('"m", "a\\\\.b"', "and")),
+        ("a:share{n!~'c'}", kept("\"n\", 'c'", "unless")),
         ('a:best{of="top"}', '(label_replace(label_replace(top, "of", "top", "", ""), "by", "$$1", "", ""))'),
         ('a:best{of!~"t.*|low"}', "(absent(vector(1)))"),
         ("a:shared + on (a) b", "a:shared + on (a) b"),
     ],
 )
 def test_a_record_gives_way_to_what_makes_it(expr, expected):
-    assert made(expr, STEP, SHARE, TOP, LOW) == expected
+    assert made(expr, STEP, SHARE, TOP, LOW, REFERENCE, LIVE) == expected
 
 
 def test_a_sum_of_what_is_recorded_more_often_than_it_is_long_is_no_window():
