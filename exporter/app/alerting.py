@@ -7,7 +7,7 @@ firing until it has been gone `keep_firing_for` long. Before the first moment no
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,10 @@ import msgspec
 
 from exporter.app.config import ConfigError, parse_yaml, read_text
 from exporter.catalog.promql import duration_ms
+from exporter.catalog.rules import Group, Recording
 
 _INTERVAL = "1m"
 """How often Prometheus looks at rules if nobody says otherwise."""
-_TEXT = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|`[^`]*`")
-_METRIC = re.compile(r"\bml_[a-z0-9_]+\b|\b[a-zA-Z_][a-zA-Z0-9_]*:[a-zA-Z0-9_:]+")
 _LABEL = re.compile(r"{{-?\s*\$labels\.([a-zA-Z_][a-zA-Z0-9_]*)\s*-?}}")
 
 
@@ -41,7 +40,7 @@ class _Group(msgspec.Struct):
 
     name: str
     rules: list[_Rule] = []
-    interval: str | int = _INTERVAL
+    interval: str | int = ""
 
 
 class _File(msgspec.Struct):
@@ -63,6 +62,14 @@ class Rule:
         """The labels of the alert that a series raises, sorted. Of templates, `{{ $labels.name }}` is filled in."""
         own = {name: _LABEL.sub(lambda one: series.get(one[1], ""), value) for name, value in self.labels.items()}
         return {name: value for name, value in sorted({**series, **own}.items()) if value and name != "__name__"}
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """A rule file: its alerts, and groups of what it records for them."""
+
+    alerts: Sequence[Rule]
+    records: Sequence[Group]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,28 +135,35 @@ def watch(rule: Rule, step_ms: int) -> Watch:
     return Watch(math.ceil(rule.for_ms / step_ms), math.ceil(rule.keep_ms / step_ms))
 
 
-def read(path: Path) -> list[Rule]:
-    """The alerting rules of a Prometheus rule file. Raises ConfigError, naming file and rule."""
+def read(path: Path) -> Rules:
+    """The rules of a Prometheus rule file. Raises ConfigError, naming file and rule."""
     return parse(read_text(path), str(path))
 
 
-def parse(text: str, name: str) -> list[Rule]:
-    """The alerting rules of the text of a rule file called `name`. Raises ConfigError."""
+def parse(text: str, name: str) -> Rules:
+    """The rules of the text of a rule file called `name`. Raises ConfigError."""
     try:
         file = msgspec.convert(parse_yaml(text, name) or {}, _File, strict=False)
     except (msgspec.ValidationError, RecursionError) as error:
         raise ConfigError(f"{name}: no Prometheus rule file: {error}") from None
-    return [_rule(one, group, name) for group in file.groups for one in group.rules if one.alert is not None]
+    alerts = [_rule(one, group, name) for group in file.groups for one in group.rules if one.alert is not None]
+    return Rules(alerts, [_recorded(group) for group in file.groups])
 
 
-def metrics_of(rules: Iterable[Rule]) -> list[str]:
-    """The exporter's metrics and the recorded series that rules ask for, by name."""
-    return sorted({name for rule in rules for name in _METRIC.findall(_TEXT.sub("", rule.expression))})
+def _recorded(group: _Group) -> Group:
+    recordings = (
+        Recording(one.record, str(one.expr), {name: str(value) for name, value in one.labels.items()})
+        for one in group.rules
+        if one.record is not None
+    )
+    return Group(group.name, tuple(recordings), str(group.interval))
 
 
 def _rule(one: _Rule, group: _Group, name: str) -> Rule:
     try:
-        interval, held, kept = (duration_ms(text) for text in (group.interval, one.for_, one.keep_firing_for))
+        interval, held, kept = (
+            duration_ms(text) for text in (group.interval or _INTERVAL, one.for_, one.keep_firing_for)
+        )
     except ValueError as error:
         raise ConfigError(f"{name}: group {group.name}, alert {one.alert}: {error}") from None
     labels = {name: str(value) for name, value in one.labels.items()}

@@ -1,17 +1,26 @@
 """`backtest`: the alerts that would have fired over a time that is past, had their rules been there.
 
 A range query gives what an expression would have been at each evaluation; `alerting` makes of it what Prometheus would
-have. An expression whose series are not there fires nothing: they are named, for silence is no good news then.
+have. Where a record was not recorded all the time, the expression that makes it is asked instead. An expression whose
+series are not there, or too far apart, fires nothing: they are named, for silence is no good news then.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
-from exporter.app.alerting import Rule, Watch, metrics_of, watch
+from exporter.app.alerting import Rule, Rules, Watch, watch
 from exporter.app.config import ConfigError
 from exporter.app.prometheus import Grid, Prometheus, grid
 from exporter.app.replay import iso
+from exporter.catalog.flat import Records
+from exporter.catalog.promql import selectors
+
+_EDGE = 0.05
+"""Share of the time at either end in which a record must be there, or it is not believed to be in between."""
+_CURRENT_S = 300
+"""How long Prometheus takes a value for current."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +42,9 @@ class Alert:
 class Backtest:
     """What would have fired from `start` to `end` (epoch seconds).
 
-    `pending` are rules that held at times but never for long enough, `absent` metrics without a sample in that time.
+    `pending` are rules that held at times but never for long enough, `absent` metrics without a sample in that time;
+    `sparse` are by alert the ranges, and whose, in which there were never as many samples as it takes; `worked_out` are
+    records that were not there all the time.
     """
 
     start: float
@@ -42,11 +53,18 @@ class Backtest:
     alerts: Sequence[Alert]
     pending: Sequence[str]
     absent: Sequence[str]
+    sparse: Mapping[str, Mapping[str, Sequence[str]]]
+    worked_out: Sequence[str]
+
+
+def looks(rules: Rules, start: float, end: float, step_s: float | None = None) -> int:
+    """How often rules are looked at, all together."""
+    return sum(_grid(rule, start, end, step_s).count for rule in rules.alerts)
 
 
 def run(
     server: Prometheus,
-    rules: Sequence[Rule],
+    rules: Rules,
     start: float,
     end: float,
     step_s: float | None = None,
@@ -54,18 +72,36 @@ def run(
 ) -> Backtest:
     """Look at each rule every `step_s`, or else at the interval of its group, at multiples of that.
 
-    Raises ConfigError for an expression that Prometheus refuses, Unavailable when it does not answer.
+    `progress` is told how many moments have been looked at. Raises ConfigError for an expression that Prometheus
+    refuses, Unavailable when it does not answer.
     """
+    edge_s = _EDGE * (end - start)
+
+    def recorded(name: str) -> bool:
+        first, last = (start - _CURRENT_S, start + edge_s), (end - edge_s - _CURRENT_S, end)
+        return all(server.has(name, *one) for one in (first, last))
+
+    records = Records(rules.records, recorded)
+    asked = [
+        (replace(rule, expression=records.flat(rule.expression)), _grid(rule, start, end, step_s))
+        for rule in rules.alerts
+    ]
     alerts: list[Alert] = []
     pending: list[str] = []
-    for number, rule in enumerate(rules):
-        held, fired = _fired(server, rule, grid(start, end, step_s or rule.interval_ms / 1000))
+    done = 0
+
+    def looked(count: int) -> None:
+        nonlocal done
+        done += count
+        progress(done)
+
+    for rule, moments in asked:
+        held, fired = _fired(server, rule, moments, looked)
         alerts += fired
         pending += [rule.alert] if held and not fired else []
-        progress(number + 1)
     alerts.sort(key=lambda one: (one.since, one.alert, sorted(one.labels.items())))
-    absent = [name for name in metrics_of(rules) if not server.has(name, start, end)]
-    return Backtest(start, end, rules, alerts, pending, absent)
+    absent, sparse = _missing(server, asked, start, end)
+    return Backtest(start, end, rules.alerts, alerts, pending, absent, sparse, records.replaced)
 
 
 def as_json(found: Backtest) -> dict[str, Any]:
@@ -87,14 +123,39 @@ def as_json(found: Backtest) -> dict[str, Any]:
         ],
         "pending": found.pending,
         "absent": found.absent,
+        "sparse": found.sparse,
+        "worked_out": found.worked_out,
     }
 
 
-def _fired(server: Prometheus, rule: Rule, moments: Grid) -> tuple[bool, list[Alert]]:
+def _grid(rule: Rule, start: float, end: float, step_s: float | None) -> Grid:
+    return grid(start, end, step_s or rule.interval_ms / 1000)
+
+
+def _missing(
+    server: Prometheus, asked: Sequence[tuple[Rule, Grid]], start: float, end: float
+) -> tuple[list[str], dict[str, dict[str, list[str]]]]:
+    """Metrics that are not there, and by alert the ranges of others that never hold enough."""
+    there = cache(lambda name: server.has(name, start, end))
+    enough = cache(lambda call, moments: any(True for _ in server.range(f"count({call})", moments)))
+    read = [(rule.alert, moments, one) for rule, moments in asked for one in selectors(rule.expression)]
+    sparse: dict[str, dict[str, set[str]]] = {}
+    for alert, moments, one in read:
+        # A subquery is as good as what it asks.
+        ranged = one.range and ":" not in one.range and there(one.name)
+        if ranged and not enough(f"{one.function or 'last_over_time'}({one.name}[{one.range}])", moments):
+            sparse.setdefault(alert, {}).setdefault(one.range, set()).add(one.name)
+    absent = sorted({one.name for *_, one in read if not there(one.name)})
+    return absent, {
+        alert: {length: sorted(names) for length, names in ranges.items()} for alert, ranges in sparse.items()
+    }
+
+
+def _fired(server: Prometheus, rule: Rule, moments: Grid, looked: Callable[[int], None]) -> tuple[bool, list[Alert]]:
     """Whether the expression ever held, and the alerts that came of it."""
     watches: dict[tuple[tuple[str, str], ...], Watch] = {}
     try:
-        for series, values in server.range(rule.expression, moments):
+        for series, values in server.range(rule.expression, moments, looked):
             identity = tuple(rule.labels_of(series).items())
             watched = watches.setdefault(identity, watch(rule, moments.step_ms))
             for place, value in values:

@@ -7,6 +7,8 @@ from pathlib import Path
 import click
 
 from exporter.app.printing import FINDING, print_json, progress_bar
+from exporter.app.rule_options import rule_options
+from exporter.catalog.rules import Settings
 
 
 @click.command()
@@ -15,13 +17,14 @@ from exporter.app.printing import FINDING, print_json, progress_bar
     "--rules",
     "rules_path",
     type=click.Path(path_type=Path),
-    help="Prometheus rule file [default: what `rules` prints].",
+    help="Prometheus rule file [default: what `rules` prints with the options below].",
 )
 @click.option("--start", required=True, help="First moment: RFC 3339, a date, or epoch seconds.")
 @click.option("--end", help="Last moment [default: now].")
 @click.option("--step", help="How often rules are looked at [default: the interval of their group, else 1m].")
 @click.option("--token-file", type=click.Path(path_type=Path), help="File with a bearer token for Prometheus.")
 @click.option("--format", "output_format", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@rule_options
 @click.option("--exit-code", is_flag=True, help="Exit with 1 if an alert would have fired, but of severity none.")
 def backtest(
     url: str,
@@ -31,6 +34,7 @@ def backtest(
     step: str | None,
     token_file: Path | None,
     output_format: str,
+    settings: Settings,
     exit_code: bool,
 ) -> None:
     """List the alerts that would have fired over a past time, from the metrics in a Prometheus."""
@@ -40,12 +44,13 @@ def backtest(
     from exporter.catalog.promql import duration_ms  # noqa: PLC0415
 
     if rules_path is not None:
+        if settings != Settings():
+            raise click.UsageError("rules of --rules have their own labels, windows and thresholds")
         rules = read(rules_path)
     else:
         from exporter.assets.rules import prometheus  # noqa: PLC0415
-        from exporter.catalog.rules import Settings  # noqa: PLC0415
 
-        rules = parse(prometheus(Settings()), "the rules of this release")
+        rules = parse(prometheus(settings), "the rules of this release")
     first, last = _moment(start, "--start"), time.time() if end is None else _moment(end, "--end")
     if last < first:
         raise click.BadParameter("before --start", param_hint="--end")
@@ -60,7 +65,7 @@ def backtest(
         from exporter.app.setup import secret  # noqa: PLC0415
 
         token = secret(token_file, "--token-file")
-    with progress_bar("asking", "rules") as progress:
+    with progress_bar("asking", "moments", testing.looks(rules, first, last, step_s)) as progress:
         found = testing.run(Prometheus(url, token), rules, first, last, step_s, progress)
     if output_format == "json":
         print_json(testing.as_json(found))

@@ -12,8 +12,8 @@ GOOD, FINDING, BAD_INPUT, UNAVAILABLE = 0, 1, 2, 3
 
 
 @contextmanager
-def progress_bar(what: str, unit: str = "rows") -> Iterator[Callable[[int], None]]:
-    """How many are done so far, shown on a terminal only."""
+def progress_bar(what: str, unit: str = "rows", total: int | None = None) -> Iterator[Callable[[int], None]]:
+    """How many are done so far, of how many if that is known; shown on a terminal only."""
     if not sys.stderr.isatty():
         yield lambda _: None
         return
@@ -28,7 +28,7 @@ def progress_bar(what: str, unit: str = "rows") -> Iterator[Callable[[int], None
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(what, total=None)
+        task = progress.add_task(what, total=total)
         yield lambda done: progress.update(task, completed=done)
 
 

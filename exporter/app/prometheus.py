@@ -1,11 +1,13 @@
 """What a Prometheus (or Thanos, or Mimir) is asked over its HTTP API, with the standard library.
 
 A server that is not there, or in trouble, is asked again a few times and then named; a question that is refused is not
-repeated. The token goes to the address that was given and nowhere else: redirections are not followed.
+repeated, and one that is too much is put in parts. The token goes to the address that was given and nowhere else:
+redirections are not followed.
 """
 
 import json
 import math
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,9 +26,14 @@ from exporter.ingest.source import Unavailable
 MOST_POINTS = 11_000
 """Points a series that Prometheus gives at once; it refuses to be asked for more."""
 
+_FIRST_POINTS = 16
+_ANSWER_S = 10.0
+"""How long an answer about a part of a range may take, to let it be seen that there are answers."""
+_GROWTH = 10
 _TIMEOUT_S = 130.0
 """A little more than Prometheus gives a query."""
 _WRONG = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY})
+_TOO_MUCH = re.compile("timed out|too many samples")
 _REFUSED = range(300, HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
@@ -38,10 +45,9 @@ class Grid:
     step_ms: int
     count: int
 
-    def parts(self) -> Iterator["Grid"]:
-        """The same moments, as many at a time as may be asked for."""
-        for first in range(0, self.count, MOST_POINTS):
-            yield Grid(self.start_ms + first * self.step_ms, self.step_ms, min(MOST_POINTS, self.count - first))
+    def part(self, first: int, count: int) -> "Grid":
+        """So many of its moments, or what is left of them, from one on."""
+        return Grid(self.start_ms + first * self.step_ms, self.step_ms, min(count, self.count - first))
 
     def at_s(self, place: int) -> float:
         """One of them, in epoch seconds."""
@@ -63,6 +69,10 @@ class _Wrong(Exception):
     """What the server says of a question that it cannot answer."""
 
 
+class _TooMuch(Unavailable):
+    """It might answer a smaller one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Prometheus:
     """A server at `url`, e.g. http://prometheus:9090 or one with a path before /api/v1."""
@@ -70,28 +80,45 @@ class Prometheus:
     url: str
     token: str | None = None
     pause: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigError(f"--prometheus: a URL such as http://prometheus:9090 expected, found {self.url!r}")
 
-    def range(self, expression: str, moments: Grid) -> Iterator[tuple[Mapping[str, str], Iterator[tuple[int, float]]]]:
+    def range(
+        self, expression: str, moments: Grid, progress: Callable[[int], None] = lambda _: None
+    ) -> Iterator[tuple[Mapping[str, str], Iterator[tuple[int, float]]]]:
         """Each series of an expression, with those of the moments (by number) at which it was there, and its values.
 
-        A long range comes in several parts, in order, and then a series once a part. Raises ConfigError for an
-        expression that the server refuses, Unavailable when it does not answer.
+        A long range comes in several parts, in order, as large as are answered in about ten seconds, and then a series
+        once a part; `progress` is told how many moments each part had. Raises ConfigError for an expression that the
+        server refuses, Unavailable when it does not answer.
         """
-        for part in moments.parts():
-            found = self._ask(
-                "query_range",
-                query=expression,
-                start=f"{part.at_s(0):.3f}",
-                end=f"{part.at_s(part.count - 1):.3f}",
-                step=f"{part.step_ms / 1000:.3f}",
-            )
+        first, size = 0, _FIRST_POINTS
+        while first < moments.count:
+            part = moments.part(first, size)
+            began = self.clock()
+            try:
+                found = self._ask(
+                    "query_range",
+                    query=expression,
+                    start=f"{part.at_s(0):.3f}",
+                    end=f"{part.at_s(part.count - 1):.3f}",
+                    step=f"{part.step_ms / 1000:.3f}",
+                )
+            except _TooMuch:
+                if part.count == 1:
+                    raise
+                size = max(part.count // _GROWTH, 1)
+                continue
+            growth = _ANSWER_S / max(self.clock() - began, _ANSWER_S / _GROWTH)
+            size = min(max(int(part.count * growth), 1), MOST_POINTS)
             for one in found["result"]:
                 yield one["metric"], ((moments.place(at), float(value)) for at, value in one["values"])
+            first += part.count
+            progress(part.count)
 
     def has(self, metric: str, start_s: float, end_s: float) -> bool:
         """Whether there is any series of a metric in a range (epoch seconds). Raises Unavailable."""
@@ -115,13 +142,16 @@ class Prometheus:
                 answer = json.loads(response.read())
             return answer["data"]
         except HTTPError as error:
+            reason = _reason(error)
+            if _TOO_MUCH.search(reason):
+                raise _TooMuch(f"{self.url}: {reason}") from None
             if error.code in _WRONG:
-                raise _Wrong(_reason(error)) from None
+                raise _Wrong(reason) from None
             final = error.code in _REFUSED and error.code != HTTPStatus.TOO_MANY_REQUESTS
             raise (Unavailable if final else Trouble)(f"{self.url}: answers {error.code} {error.reason}") from None
         except (OSError, HTTPException) as error:
-            reason = error.reason if isinstance(error, URLError) else error
-            raise Trouble(f"{self.url}: {getattr(reason, 'strerror', None) or reason}") from None
+            cause = error.reason if isinstance(error, URLError) else error
+            raise Trouble(f"{self.url}: {getattr(cause, 'strerror', None) or cause}") from None
         except (ValueError, KeyError, TypeError):
             raise Unavailable(f"{self.url}: what answers there is no Prometheus") from None
 

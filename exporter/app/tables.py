@@ -237,6 +237,14 @@ def show_backtest(found: Backtest) -> None:
         console.print(f"{said}: {', '.join(found.pending)}", highlight=False, markup=False)
     if found.absent:
         console.print(f"not in Prometheus at that time: {', '.join(found.absent)}", highlight=False, markup=False)
+    if found.sparse:
+        said = ", ".join(f"{alert} ({', '.join(ranges)})" for alert, ranges in found.sparse.items())
+        console.print(f"samples too far apart for: {said}", highlight=False, markup=False)
+    if found.worked_out:
+        count = f"{len(found.worked_out)} record{'s' if len(found.worked_out) > 1 else ''}"
+        console.print(
+            f"not recorded all that time, and worked out from metrics: {count}", highlight=False, markup=False
+        )
 
 
 def _minute(moment: float) -> str:

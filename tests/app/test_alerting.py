@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.app.alerting import Firing, Rule, Watch, metrics_of, read, watch
+from exporter.app.alerting import Firing, Rule, Watch, read, watch
 from exporter.app.config import ConfigError
+from exporter.catalog.rules import Group, Recording
 
 RULES = """
 groups:
@@ -18,6 +19,7 @@ groups:
     rules:
       - record: model:psi:30d
         expr: avg(ml_feature_psi)
+        labels: {level: 1}
       - alert: Drifted
         expr: model:psi:30d > 0.1 and ml_feature_drifted{feature!="a:b"} == 1
         for: 1h30m
@@ -78,7 +80,8 @@ def test_durations_that_are_no_multiple_of_the_step_take_one_more():
 def test_a_rule_file_is_read(tmp_path: Path):
     path = tmp_path / "rules.yml"
     path.write_text(RULES)
-    drifted, always = read(path)
+    rules = read(path)
+    drifted, always = rules.alerts
     assert (drifted.alert, drifted.interval_ms, drifted.for_ms, drifted.keep_ms) == (
         "Drifted",
         30_000,
@@ -88,7 +91,8 @@ def test_a_rule_file_is_read(tmp_path: Path):
     assert (always.alert, always.expression, always.interval_ms, always.for_ms) == ("Always", "1", 60_000, 0)
     series = {"__name__": "model:psi:30d", "feature": "age", "severity": "info"}
     assert drifted.labels_of(series) == {"feature": "age", "level": "1", "severity": "page", "what": "age/"}
-    assert metrics_of([drifted, always]) == ["ml_feature_drifted", "model:psi:30d"]
+    recorded = Recording("model:psi:30d", "avg(ml_feature_psi)", {"level": "1"})
+    assert rules.records == [Group("drift", (recorded,), "30s"), Group("others", (), "")]
 
 
 @pytest.mark.parametrize(

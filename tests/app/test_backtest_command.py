@@ -52,9 +52,25 @@ def test_the_rules_of_this_release_unless_there_are_others():
         ended = CliRunner().invoke(command, [*where, "--format", "json", "--exit-code"])
     assert ended.exit_code == 0, ended.output
     found = json.loads(ended.output)
-    assert found["rules"] == [rule.alert for rule in read(ROOT / "alerts" / "rules.yml")]
+    assert found["rules"] == [rule.alert for rule in read(ROOT / "alerts" / "rules.yml").alerts]
     assert [one["alert"] for one in found["alerts"]] == ["MLWatchdog"]
     assert {one for one in found["absent"] if one.startswith("ml_")} <= {metric.name for metric in METRICS}
+
+
+def test_what_nobody_recorded_and_what_samples_are_too_few_for_is_told():
+    def sparse(path: str, asked: Mapping[str, str]) -> tuple[int, Any]:
+        if path == "series":
+            return 200, [] if ":" in asked["match[]"] else [{}]
+        long = "m]" not in asked["query"]
+        return 200, matrix(*([({}, {1_554_076_800: 1})] if long and "count(" in asked["query"] else []))
+
+    with answering(sparse) as server:
+        where = ("--prometheus", server.url, "--start", "2019-04-01", "--end", "2019-04-01", "--window", "30d")
+        ended = run("backtest", *where)
+    assert (ended.code, ended.err) == (0, "")
+    assert "samples too far apart for: MLErrorBudgetBurn (5m, 30m), MLPredictionTrafficAbsent (15m)" in ended.out
+    assert re.search(r"not recorded all that time, and worked out from metrics: \d\d records\n", ended.out)
+    assert any("(ml_feature_bin_observations_total[30d])" in one.get("query", "") for one in server.asked)
 
 
 def test_json_with_a_token(tmp_path: Path, server: Answering):
@@ -72,6 +88,7 @@ def test_json_with_a_token(tmp_path: Path, server: Answering):
         (("--end", "2019-03-01"), r"--end.*before --start"),
         (("--step", "1.5h"), r"--step.*a duration such as 30s or 1h30m expected"),
         (("--step", "0"), r"--step.*longer than 0 expected"),
+        (("--window", "2h"), r"rules of --rules have their own labels, windows and thresholds"),
     ],
 )
 def test_an_option_that_makes_no_sense_is_named(tmp_path: Path, arguments: tuple[str, str], message: str):

@@ -1,11 +1,13 @@
 import math
+from collections.abc import Callable, Iterable, Mapping
+from itertools import accumulate, chain, repeat
 
 import pytest
 
 from exporter.app.config import ConfigError
 from exporter.app.prometheus import MOST_POINTS, Grid, Prometheus, grid
 from exporter.ingest.source import Unavailable
-from tests.app.answering import Answering, answering, matrix
+from tests.app.answering import Answer, Answering, answering, matrix
 
 MINUTES = Grid(600_000, 60_000, 3)
 
@@ -31,17 +33,47 @@ def test_values_come_with_the_number_of_their_moment():
     ]
 
 
-def test_no_more_points_are_asked_for_than_prometheus_gives():
-    def edges(_, asked):
-        start, end, step = (float(asked[name]) for name in ("start", "end", "step"))
-        assert (end - start) / step + 1 <= MOST_POINTS
-        return 200, matrix(({}, {start: 1, end: 2}))
+def edges(_: str, asked: Mapping[str, str]) -> Answer:
+    return 200, matrix(({}, {float(asked["start"]): 1, float(asked["end"]): 2}))
 
-    moments = grid(0, 25_000 * 60, 60)
-    with answering(edges) as server:
-        places = [place for _, values in series(server, moments) for place, _ in values]
-    assert places == [0, 10_999, 11_000, 21_999, 22_000, 25_000]
-    assert len(server.asked) == 3
+
+def parts(answer: Callable[[str, Mapping[str, str]], Answer], count: int, took_s: Iterable[float] = ()) -> list[int]:
+    """How many moments each answer had, if they took so long and the rest no time; they must be all, in order."""
+    told = list[int]()
+    now = chain.from_iterable((0.0, one) for one in chain(took_s, repeat(0.0)))
+    with answering(answer) as server:
+        asked = Prometheus(server.url, clock=lambda: next(now)).range("up", grid(60, count * 60, 60), told.append)
+        places = [place for _, values in asked for place, _ in values]
+    lasts = [done - 1 for done in accumulate(told)]
+    assert places == sorted({0, *lasts, *(last + 1 for last in lasts[:-1])})
+    assert lasts[-1] == count - 1
+    return told
+
+
+def test_no_more_points_are_asked_for_than_prometheus_gives():
+    assert parts(edges, 25_000) == [16, 160, 1600, MOST_POINTS, MOST_POINTS, 1224]
+
+
+def test_as_much_is_asked_for_as_is_answered_in_ten_seconds():
+    assert parts(edges, 100, [5, 20, 40, 200]) == [16, 32, 16, 4, 1, 10, 21]
+
+
+@pytest.mark.parametrize(
+    "status, reason",
+    [
+        (503, "query timed out in expression evaluation"),
+        (422, "query processing would load too many samples into memory in query execution"),
+    ],
+)
+def test_a_question_that_is_too_much_is_put_in_parts(status: int, reason: str):
+    def small(path: str, asked: Mapping[str, str]) -> Answer:
+        few = float(asked["end"]) - float(asked["start"]) < 120
+        return edges(path, asked) if few else (status, reason)
+
+    assert parts(small, 4) == [1, 1, 2]
+    with answering(lambda *_: (status, reason)) as server, pytest.raises(Unavailable, match=reason):
+        series(server)
+    assert len(server.asked) == 2
 
 
 @pytest.mark.parametrize("trouble", [503, 500, 429])
