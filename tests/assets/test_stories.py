@@ -68,6 +68,10 @@ def twice(expected):
     return expected | {"exp_alerts": found}
 
 
+def test_flat_rules_tell_the_same_stories(tmp_path):
+    told(tmp_path, STORIES, rule_groups(Settings(flat=True)))
+
+
 def test_every_alert_has_both_stories():
     assert STORIES.keys() == {name.lower() for name in ALERTS}
     for name, story in STORIES.items():
