@@ -2,8 +2,9 @@
 
 They say what the rules would have said before anybody recorded anything, of scrapes and of histories alike: a window
 that is a sum of recorded steps becomes one increase over the whole window, which samples further apart than a step
-have too. It costs a Prometheus much more than to read records; nothing is shared between rules, and KS reads every
-counter of a window forty times.
+have too. The two are equal where samples lie on the steps; else each step has made up a little at its ends, about a
+thousandth of an hour's count. Flat rules cost a Prometheus much more than records: nothing is shared between them, and
+KS reads every counter of a window forty times.
 """
 
 import ast

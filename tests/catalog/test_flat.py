@@ -15,6 +15,7 @@ from tests.catalog.test_drift_rules import FEATURES, replicas
 from tests.catalog.test_quality_rules import classifier, gauge, regression
 from tests.catalog.test_traffic_rules import CANARY, counter
 
+HOUR = Settings(windows=(Window("1h"),), bins=4, score_bins=4)
 SETTINGS = Settings(("cluster", "namespace"), (Window("30d"), Window("1h")), bins=3, score_bins=2)
 
 
@@ -132,8 +133,7 @@ def fleet(samples):
 
 
 def test_flat_rules_say_what_a_chain_of_records_says(tmp_path):
-    settings = Settings(windows=(Window("1h"),), bins=4, score_bins=4)
-    groups = [group for group in all_groups(settings) if group.name != "model-health-alerts"]
+    groups = [group for group in all_groups(HOUR) if group.name != "model-health-alerts"]
     records = Records(groups)
     expected = [
         expect(
@@ -143,4 +143,15 @@ def test_flat_rules_say_what_a_chain_of_records_says(tmp_path):
         )
         for name in dict.fromkeys(rule.record for group in groups for rule in group.rules)
     ]
-    check(tmp_path, fleet(361), expected, settings, "15s")
+    check(tmp_path, fleet(361), expected, HOUR, "15s")
+
+
+def test_off_the_steps_they_differ_by_what_increases_extrapolate(tmp_path):
+    """Of 5 minutes, increase() makes up what lies before the first sample and behind the last, twelve times an hour."""
+    records = Records(all_groups(HOUR))
+    n, psi, ks = (f"model_version_feature:ml_feature_{name}:increase1h" for name in ("live_observations", "psi", "ks"))
+    expected = [
+        expect(f"max(abs({n} / {records.flat(n)} - 1)) < bool 0.005", "90m", ({}, 1)),
+        *(expect(f"max(abs({name} - {records.flat(name)})) < bool 0.003", "90m", ({}, 1)) for name in (psi, ks)),
+    ]
+    check(tmp_path, fleet(420), expected, HOUR, "13s")
