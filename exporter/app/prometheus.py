@@ -123,7 +123,8 @@ class Prometheus:
     def has(self, metric: str, start_s: float, end_s: float) -> bool:
         """Whether there is any series of a metric in a range (epoch seconds). Raises Unavailable."""
         selector = {"match[]": f'{{__name__="{metric}"}}', "start": f"{start_s:.3f}", "end": f"{end_s:.3f}"}
-        return bool(self._ask("series", **selector))
+        # Older ones know no limit, and name them all.
+        return bool(self._ask("series", **selector, limit="1"))
 
     def _ask(self, path: str, **parameters: str) -> Any:
         try:

@@ -122,7 +122,8 @@ def test_the_token_is_sent_to_this_server():
         assert Prometheus(server.url + "/", token="open").has("up", 0, 1)
         assert Prometheus(server.url).has("up", 0, 1)
     assert server.tokens == ["Bearer open", None]
-    assert server.asked[0] == {"path": "series", "match[]": '{__name__="up"}', "start": "0.000", "end": "1.000"}
+    span = {"start": "0.000", "end": "1.000", "limit": "1"}
+    assert server.asked[0] == {"path": "series", "match[]": '{__name__="up"}', **span}
 
 
 @pytest.mark.parametrize("url", ["prometheus:9090", "file:///etc/passwd", "http://", ""])
