@@ -121,6 +121,7 @@ def fleet(samples):
         *(counter(f"ml_{name}_total", 9, "b", CANARY) for name in ("predictions", "prediction_errors")),
         series("ml_model_info", "1x9", **CANARY, role="canary", pod="b"),
         gauge("ml_error_budget_ratio", 0.01),
+        *(gauge("ml_alert_threshold", z, pod, threshold="canary_z") for pod, z in (("a", 2), ("b", 3))),
     ]
     judged = [
         gauge(f"ml_model_quality_{name}", value, metric=metric)
