@@ -81,7 +81,7 @@ def run(
         first, last = (start - _CURRENT_S, start + edge_s), (end - edge_s - _CURRENT_S, end)
         return all(server.has(name, *one) for one in (first, last))
 
-    records = Records(rules.records, recorded)
+    records = Records(rules.records, recorded, round((step_s or 0) * 1000))
     asked = [
         (replace(rule, expression=records.flat(rule.expression)), _grid(rule, start, end, step_s))
         for rule in rules.alerts

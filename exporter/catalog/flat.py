@@ -33,10 +33,17 @@ _INTERVAL = "1m"
 
 
 class Records:
-    """What groups record, and what it is made of; but those that are `recorded` are read, as they are."""
+    """What groups record, and what it is made of; but those that are `recorded` are read, as they are.
 
-    def __init__(self, groups: Iterable[Group], recorded: Callable[[str], bool] = lambda _: False) -> None:
+    Who only looks every `step_ms` has records made no more often than that: over a history in steps of hours, twice as
+    many moments of a range are twice the work and say the same.
+    """
+
+    def __init__(
+        self, groups: Iterable[Group], recorded: Callable[[str], bool] = lambda _: False, step_ms: int = 0
+    ) -> None:
         self._recorded = recorded
+        self._step_ms = step_ms
         self._rules: dict[str, list[tuple[Recording, str]]] = {}
         self._made: dict[str, list[Recording] | None] = {}
         for group in groups:
@@ -55,7 +62,7 @@ class Records:
         for one in selectors(expr):
             rules = self._of(one.name)
             if rules is not None:
-                (start, end), text = _instead(one, rules, self._rules[one.name][0][1])
+                (start, end), text = _instead(one, rules, self._rules[one.name][0][1], self._step_ms)
                 parts += [expr[done:start], text]
                 done = end
         return "".join([*parts, expr[done:]])
@@ -83,7 +90,7 @@ def flat(groups: Iterable[Group]) -> tuple[Group, ...]:
     )
 
 
-def _instead(one: Selector, rules: list[Recording], interval: str) -> tuple[tuple[int, int], str]:
+def _instead(one: Selector, rules: list[Recording], interval: str, step_ms: int) -> tuple[tuple[int, int], str]:
     """What to write instead of a selector, or of the function around it, and where."""
     after = one.modifiers and f" {one.modifiers}"
     steps = _steps(rules, interval) if one.function == "sum_over_time" else None
@@ -94,7 +101,8 @@ def _instead(one: Selector, rules: list[Recording], interval: str) -> tuple[tupl
     if ":" in one.range:
         return one.place, f"{made}[{one.range}]{after}"
     if one.range:
-        return one.place, f"{made}[{one.range}:{interval}]{after}"
+        coarser = step_ms > duration_ms(interval or _INTERVAL)
+        return one.place, f"{made}[{one.range}:{f'{step_ms}ms' if coarser else interval}]{after}"
     if after:
         # Only series and subqueries can be asked for the past.
         every = interval or _INTERVAL

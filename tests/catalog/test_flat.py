@@ -85,6 +85,12 @@ def test_a_sum_of_what_is_recorded_more_often_than_it_is_long_is_no_window():
     assert found == "sum_over_time((sum by (m, bin) (increase(x_total[5m])))[1h:1m])"
 
 
+def test_a_range_is_looked_at_no_more_often_than_whoever_asks_looks():
+    records = Records(rules(SHARE), step_ms=3_600_000)
+    assert records.flat("max_over_time(a:share[1d])") == "max_over_time((x / y)[1d:3600000ms])"
+    assert records.flat("max_over_time(a:share[1d:5m])") == "max_over_time((x / y)[1d:5m])"
+
+
 def test_what_is_recorded_is_read_and_the_rest_made_of_it():
     records = Records(rules(STEP, Recording("b", "sum(sum_over_time(a:x:increase5m[1h]))")), STEP.record.__eq__)
     assert records.flat("b > 1") == "(sum(sum_over_time(a:x:increase5m[1h]))) > 1"

@@ -160,10 +160,7 @@ def test_nothing_would_have_fired_before_and_the_right_alerts_after(year: Year):
     assert found["pending"] == []
     assert "model_version_feature:ml_feature_psi:increase30d" in found["worked_out"]
     # Silence of these says nothing, and that is said.
-    assert found["sparse"]["MLLabelPipelineStopped"] == {
-        "1d": ["ml_labels_joined_total"],
-        "2h": ["ml_labels_joined_total"],
-    }
+    assert found["sparse"]["MLLabelPipelineStopped"] == {"2h": ["ml_labels_joined_total"]}
     blind = {"MLErrorBudgetBurn", "MLPredictionTrafficAbsent", "MLInputPipelineFailure", "MLFeedCatchingUp"}
     assert found["sparse"].keys() == blind | {"MLLabelPipelineStopped", "MLEventsDropped"}
     assert {"up", "ml_exporter_build_info"} <= {*found["absent"]}
