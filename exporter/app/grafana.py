@@ -303,7 +303,7 @@ def _address(url: str) -> SplitResult:
     if parts.username is not None or parts.password is not None:
         raise ConfigError("--url: no user and password belong there; give a token with --token-file")
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ConfigError(f"--url: an address such as https://grafana.example.com expected, found {url!r}")
+        raise ConfigError("--url: an address such as https://grafana.example.com expected")
     return parts
 
 

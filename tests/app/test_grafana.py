@@ -68,9 +68,10 @@ def test_what_is_no_address_is_refused(url: str):
         Grafana(url, TOKEN)
 
 
-def test_a_password_in_the_address_is_refused_and_never_shown():
-    with pytest.raises(ConfigError, match="--url: no user and password belong there") as raised:
-        Grafana(f"https://admin:{KEY}@grafana.example.com", TOKEN)
+@pytest.mark.parametrize("url", ["https://admin:{}@grafana.example.com", "admin:{}@grafana", "https://g/?key={}"])
+def test_a_secret_in_the_address_is_refused_and_never_shown(url: str):
+    with pytest.raises(ConfigError, match="--url: ") as raised:
+        Grafana(url.format(KEY), TOKEN)
     assert KEY not in str(raised.value)
 
 

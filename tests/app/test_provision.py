@@ -144,7 +144,7 @@ ROUTES = some.recursive(
 )
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
     locks=some.tuples(LOCKS, LOCKS, some.sampled_from(["", "api"])),
     names=some.tuples(NAMES, NAMES, NAMES),
