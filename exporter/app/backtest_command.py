@@ -17,7 +17,7 @@ from exporter.catalog.rules import Settings
     "--rules",
     "rules_path",
     type=click.Path(path_type=Path),
-    help="Prometheus rule file [default: what `rules` prints with the options below].",
+    help="Prometheus rule file [default: what `rules` prints with the same options].",
 )
 @click.option("--start", required=True, help="First moment: RFC 3339, a date, or epoch seconds.")
 @click.option("--end", help="Last moment [default: now].")
