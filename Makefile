@@ -21,7 +21,7 @@ check: $(VENV)/.dev  ## style, types, floors, generated files
 	$(BIN)/lint-imports
 	$(BIN)/python -m exporter.assets --check
 
-bench: $(VENV)/.dev  ## throughput, latency and memory beside their budgets, and beside other libraries
+bench: $(VENV)/.dev  ## throughput, latency, memory and rules beside their budgets, and beside other libraries
 	$(BIN)/python -m tests.bench --peers
 
 soak: $(VENV)/.dev   ## ten minutes under a steady stream from Kafka: memory, lag, losses; an exit code

@@ -1,10 +1,10 @@
-"""`python -m tests.bench`: throughput, latency and memory beside their budgets (design 6). Asserts nothing."""
+"""`python -m tests.bench`: throughput, latency, memory and rules beside their budgets (design 6). Asserts nothing."""
 
 import argparse
 import platform
 import time
 
-from tests.bench import hot_path, joins, kafka_path, serving
+from tests.bench import hot_path, joins, kafka_path, rule_cost, serving
 from tests.bench.figures import CORES, MEASURED, Figure, on, show
 from tests.bench.peers import peers
 
@@ -36,6 +36,8 @@ def main() -> None:
             *serving.scraping(quick=given.quick),
         ],
     )
+    absent = rule_cost.missing()
+    print(f"\nRules: {absent}") if absent else show("\nRules, an evaluation", rule_cost.costs(quick=given.quick))
     throughput = [one for one in (*rates, *read, *posted) if one.unit == "events/s" and "alone" not in one.name]
     show("\nA second and core" + (", beside other libraries" if others else ""), [*throughput, *others])
     print(f"\n{time.monotonic() - began:.0f} s. Ratios hold on a busy machine; rates only beside the calibration.")

@@ -23,22 +23,16 @@ class Prometheus:
         self.url = f"http://127.0.0.1:{port}"
 
     def api(self, path: str, **parameters: str) -> Any:
-        connection = HTTPConnection("127.0.0.1", self._port, timeout=10)
-        try:
-            connection.request("GET", f"/api/v1/{path}?{urlencode(parameters)}")
-            answer = json.loads(connection.getresponse().read())
-        finally:
-            connection.close()
+        answer = json.loads(self._get(f"/api/v1/{path}?{urlencode(parameters)}")[1])
         assert answer["status"] == "success", answer
         return answer["data"]
 
     def ready(self) -> bool:
-        connection = HTTPConnection("127.0.0.1", self._port, timeout=10)
-        try:
-            connection.request("GET", "/-/ready")
-            return connection.getresponse().status == 200
-        finally:
-            connection.close()
+        return self._get("/-/ready")[0] == 200
+
+    def metrics(self) -> str:
+        """What it says of itself."""
+        return self._get("/metrics")[1].decode()
 
     def query(self, expression: str, at: float | None = None) -> list[tuple[dict[str, str], float]]:
         """Labels and values of an instant query, now or at a moment (epoch seconds)."""
@@ -56,15 +50,27 @@ class Prometheus:
         (target,) = [one for one in self.api("targets")["activeTargets"] if one["labels"]["job"] == job]
         return None if target["health"] == "unknown" else target["lastError"]
 
+    def _get(self, path: str) -> tuple[int, bytes]:
+        connection = HTTPConnection("127.0.0.1", self._port, timeout=10)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
+
 
 @contextmanager
 def scraping(
-    prometheus: str, folder: Path, jobs: Sequence[Mapping[str, Any]] = (), *flags: str
+    prometheus: str, folder: Path, jobs: Sequence[Mapping[str, Any]] = (), *flags: str, **more: Any
 ) -> Iterator[Prometheus]:
-    """Prometheus with these scrape jobs, once it is ready; its data in `folder`, what lies there as blocks included."""
+    """Prometheus with these scrape jobs, once it is ready; its data in `folder`, what lies there as blocks included.
+
+    `more` are further sections of its configuration.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "prometheus.yml"
-    config.write_text(yaml.safe_dump({"global": {"scrape_interval": "1s"}, "scrape_configs": list(jobs)}))
+    config.write_text(yaml.safe_dump({"global": {"scrape_interval": "1s"}, "scrape_configs": list(jobs)} | more))
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with (
