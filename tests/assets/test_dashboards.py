@@ -315,11 +315,11 @@ def scraped():
     return found
 
 
-def asked(expr):
+def asked(expr, chosen=CHOSEN):
     """An expression as Grafana sends it, with All for what may be several."""
     expr = expr.replace("$__rate_interval", "5m").replace("$__range", RANGE)
     expr = re.sub(r'=~"\|?\$\w+"', '=~".*"', expr)
-    return re.sub(r"\$(\w+)", lambda found: CHOSEN[found[1]], expr)
+    return re.sub(r"\$(\w+)", lambda found: chosen[found[1]], expr)
 
 
 def test_every_query_has_an_answer_where_everything_is_exported(tmp_path):
