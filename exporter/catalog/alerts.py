@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from exporter.catalog import drift_rules, metrics, quality_rules, thresholds, traffic_rules
 from exporter.catalog.labels import FEATURE, KIND, MODEL, QUALITY_METRIC, VERSION
 from exporter.catalog.process_alerts import process_alerts
-from exporter.catalog.rules import Alert, Group, Settings, Severity, Window
+from exporter.catalog.rules import Alert, Group, Settings, Severity, Window, latest
 from exporter.catalog.threshold_rules import threshold
 
 _VERSION = (MODEL.name, VERSION.name)
@@ -55,7 +55,7 @@ def _drift(settings: Settings, window: Window) -> Iterator[Alert]:
         "MLModelDrift",
         f"(\n"
         f"  {inputs} / {evaluated}\n"
-        f"  >= max by ({by}) ({metrics.DRIFTED_FEATURES_THRESHOLD.name})\n"
+        f"  >= max by ({by}) ({latest(metrics.DRIFTED_FEATURES_THRESHOLD)})\n"
         f")\n"
         f'and on ({by})\nmax by ({by}) ({drifted}{{kind=~"output|score"}}) == 1\n'
         # One alone whose calibration is extrapolated proves too little; where nobody says so, it is not.
@@ -64,10 +64,10 @@ def _drift(settings: Settings, window: Window) -> Iterator[Alert]:
         f"  or\n"
         f'  {drifted}{{kind="input"}} == 1\n'
         f"  unless on ({feature})\n"
-        f"  min by ({feature}) ({metrics.DRIFT_PAGING.name}) == 0\n"
+        f"  min by ({feature}) ({latest(metrics.DRIFT_PAGING)}) == 0\n"
         f")\n"
         # Of a version trained anew predictions differ from those of the one before, and its inputs may be meant to.
-        f"unless on ({by})\nmax by ({by}) ({metrics.REFERENCE_BORROWED.name}) == 1",
+        f"unless on ({by})\nmax by ({by}) ({latest(metrics.REFERENCE_BORROWED)}) == 1",
         "critical",
         "model",
         f"Inputs and predictions of {_WHO} have both drifted.",
@@ -80,8 +80,8 @@ def _drift(settings: Settings, window: Window) -> Iterator[Alert]:
     yield Alert(
         "MLStaleModelDrifting",
         f"(\n"
-        f"  time() - max by ({by}) ({metrics.TRAINED_TIMESTAMP.name})\n"
-        f"  > max by ({by}) ({metrics.MAX_AGE.name})\n"
+        f"  time() - max by ({by}) ({latest(metrics.TRAINED_TIMESTAMP)})\n"
+        f"  > max by ({by}) ({latest(metrics.MAX_AGE)})\n"
         f")\n"
         f"and on ({by})\n{inputs} > 0",
         "warning",
@@ -241,7 +241,7 @@ def _feed(settings: Settings) -> Iterator[Alert]:
         f"  / sum by ({feature}) ({half.sum(values)})\n"
         f"  > {of_model} {threshold(thresholds.FAULTY_RATIO)}\n"
         f"  and on ({feature})\n"
-        f"  max by ({feature}) ({metrics.FAULTY.name}) == 1\n"
+        f"  max by ({feature}) ({latest(metrics.FAULTY)}) == 1\n"
         f") >= {of_model} {threshold(thresholds.FAULTY_FEATURES)}",
         "critical",
         "data",

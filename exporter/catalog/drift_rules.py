@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from exporter.catalog import metrics
 from exporter.catalog.labels import BIN, FEATURE, KIND, MODEL, REFERENCE, VERSION
-from exporter.catalog.rules import STEP, Group, Recording, Settings, Window
+from exporter.catalog.rules import STEP, Group, Recording, Settings, Window, latest
 
 _FEATURE = "model_version_feature"
 _BIN = "model_version_feature_bin"
@@ -48,9 +48,9 @@ def drift_group(settings: Settings) -> Group:
 def _rules(settings: Settings) -> Iterator[Recording]:
     feature = settings.by(MODEL, VERSION, REFERENCE, KIND, FEATURE)
     # Every replica exports its references: they are the same, and count once.
-    yield Recording(_RATIO, f"max by ({feature}, {BIN.name}) ({metrics.REFERENCE_RATIO.name})")
-    yield Recording(_SAMPLES, f"max by ({feature}) ({metrics.REFERENCE_SAMPLES.name})")
-    yield Recording(_CHI2, f"max by ({feature}) ({metrics.REFERENCE_CHI2_CRITICAL.name})")
+    yield Recording(_RATIO, f"max by ({feature}, {BIN.name}) ({latest(metrics.REFERENCE_RATIO)})")
+    yield Recording(_SAMPLES, f"max by ({feature}) ({latest(metrics.REFERENCE_SAMPLES)})")
+    yield Recording(_CHI2, f"max by ({feature}) ({latest(metrics.REFERENCE_CHI2_CRITICAL)})")
     # Shares are exported smoothed; KS has none of that.
     yield Recording(
         _COUNT, f"{_RATIO}\n* ignoring (bin) group_left ()\n({_SAMPLES} + 0.5 * count without (bin) ({_RATIO}))\n- 0.5"
@@ -79,7 +79,7 @@ def _windowed(settings: Settings, window: Window) -> Iterator[Recording]:
         f"  (\n"
         f"    {n}\n"
         f"    >= on ({version}) group_left ()\n"
-        f"    max by ({version}) ({metrics.DRIFT_MIN_SAMPLES.name})\n"
+        f"    max by ({version}) ({latest(metrics.DRIFT_MIN_SAMPLES)})\n"
         f"  )\n"
         f"  + 0.5 * count without (bin) ({_RATIO})\n"
         f")",
@@ -110,14 +110,14 @@ def _windowed(settings: Settings, window: Window) -> Iterator[Recording]:
         scores("ks_critical", window),
         f"sqrt(1 / ({n} > 0) + 1 / {_SAMPLES})\n"
         f"* on ({version}) group_left ()\n"
-        f"sqrt(-0.5 * ln(max by ({version}) ({metrics.DRIFT_ALPHA.name}) / 2))",
+        f"sqrt(-0.5 * ln(max by ({version}) ({latest(metrics.DRIFT_ALPHA)}) / 2))",
     )
     yield Recording(
         drifted,
         f"(\n"
         f"  {psi}\n"
         f"  > bool on ({threshold}) group_left ()\n"
-        f"  max by ({threshold}) ({metrics.DRIFT_THRESHOLD.name})\n"
+        f"  max by ({threshold}) ({latest(metrics.DRIFT_THRESHOLD)})\n"
         f")\n"
         f"* ({psi} > bool {critical})",
     )

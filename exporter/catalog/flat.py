@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from exporter.catalog.promql import Selector, duration_ms, selectors
-from exporter.catalog.rules import Group, Recording
+from exporter.catalog.rules import STEP, Group, Recording
 
 _LEAF = re.compile(
     r"(?P<start>(?P<how>\w+\s+by\s*)\((?P<labels>[^()]*)\)\s*\((?P<function>\w+\()?[a-zA-Z_:][\w:]*)"
@@ -57,14 +57,21 @@ class Records:
         return sorted(name for name, made in self._made.items() if made is not None)
 
     def flat(self, expr: str) -> str:
-        """An expression in which no record is read that is not recorded. A rule that reads itself is let be."""
+        """An expression in which no record is read that is not recorded. A rule that reads itself is let be.
+
+        Values that are current for the customary five minutes are current for as long as this Prometheus is told.
+        """
         parts, done = list[str](), 0
         for one in selectors(expr):
             rules = self._of(one.name)
             if rules is not None:
                 (start, end), text = _instead(one, rules, self._rules[one.name][0][1], self._step_ms)
-                parts += [expr[done:start], text]
-                done = end
+            elif one.function == "last_over_time" and one.range == STEP:
+                (start, end), text = one.call, expr[one.place[0] : expr.rindex("[", *one.place)] + one.after
+            else:
+                continue
+            parts += [expr[done:start], text]
+            done = end
         return "".join([*parts, expr[done:]])
 
     def _of(self, name: str) -> list[Recording] | None:
@@ -92,7 +99,7 @@ def flat(groups: Iterable[Group]) -> tuple[Group, ...]:
 
 def _instead(one: Selector, rules: list[Recording], interval: str, step_ms: int) -> tuple[tuple[int, int], str]:
     """What to write instead of a selector, or of the function around it, and where."""
-    after = one.modifiers and f" {one.modifiers}"
+    after = one.after
     steps = _steps(rules, interval) if one.function == "sum_over_time" else None
     if steps is not None and _PLAIN.fullmatch(one.range):
         whole = f"{steps['start']}[{_whole(one.range, interval)}]{after}{steps['end']}"

@@ -51,6 +51,11 @@ class Selector:
     function: str
     call: tuple[int, int]
 
+    @property
+    def after(self) -> str:
+        """Its modifiers, as they follow what stands for it."""
+        return self.modifiers and f" {self.modifiers}"
+
 
 def selectors(expr: str) -> Iterator[Selector]:
     """All that have a name, from left to right."""

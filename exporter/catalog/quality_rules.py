@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from exporter.catalog import metrics, thresholds
 from exporter.catalog.labels import ACTUAL, MODEL, PREDICTED, QUALITY_METRIC, SCORE_BIN, VERSION
 from exporter.catalog.metric import Metric
-from exporter.catalog.rules import STEP, Group, Recording, Settings, Window
+from exporter.catalog.rules import STEP, Group, Recording, Settings, Window, latest
 
 _VERSION = "model_version"
 _ABOVE, _BELOW = "accuracy", "mae"
@@ -93,7 +93,7 @@ def _pairs(window: Window) -> str:
 
 def _enough(settings: Settings) -> str:
     by = settings.by(MODEL, VERSION)
-    return f">= on ({by}) max by ({by}) ({metrics.LABELS_MIN_SAMPLES.name})"
+    return f">= on ({by}) max by ({by}) ({latest(metrics.LABELS_MIN_SAMPLES)})"
 
 
 def _classes(settings: Settings, window: Window) -> Iterator[Recording]:
@@ -224,8 +224,8 @@ def _verdicts(settings: Settings, window: Window) -> Iterator[Recording]:
     by = settings.by(MODEL, VERSION, QUALITY_METRIC)
     for name, better, worse in ((_ABOVE, "upper", "<"), (_BELOW, "lower", ">")):
         one = f'{{{QUALITY_METRIC.name}="{name}"}}'
-        baseline = f"max by ({by}) ({metrics.QUALITY_BASELINE.name}{one})"
-        tolerance = f"max by ({by}) ({metrics.QUALITY_TOLERANCE.name}{one})"
+        baseline = f"max by ({by}) ({latest(metrics.QUALITY_BASELINE, one)})"
+        tolerance = f"max by ({by}) ({latest(metrics.QUALITY_TOLERANCE, one)})"
         quality, bound = _of(name, window), qualities(f"quality_{better}", window) + one
         lost, limit = (
             (f"{baseline} - {quality}", f"({baseline} - {tolerance})")

@@ -66,6 +66,15 @@ OVERRIDABLE: Mapping[str, Default] = {
 is down, or whose ticks stall, is not asked how much of that is in order."""
 
 
+def latest(metric: Metric, selector: str = "") -> str:
+    """The last value of a gauge within a step.
+
+    A scrape that fails ends every series of its target until the next one: a verdict that was judged in between would
+    be gone, and what waits or fires with it.
+    """
+    return f"last_over_time({metric.name}{selector}[{STEP}])"
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """A window as Prometheus writes it: `1h`, `30d`. Raises ValueError unless it is a number of steps, two or more."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from exporter.catalog import metrics
 from exporter.catalog.labels import MODEL, THRESHOLD
-from exporter.catalog.rules import Group, Recording, Settings
+from exporter.catalog.rules import Group, Recording, Settings, latest
 from exporter.catalog.thresholds import Default
 
 _NOW = "model_threshold:ml_alert_threshold:max"
@@ -28,5 +28,5 @@ def threshold_group(settings: Settings) -> Group:
 
 def _rules(settings: Settings) -> Iterator[Recording]:
     # A day is read of one series, not of those of all replicas.
-    yield Recording(_NOW, f"max by ({settings.by(MODEL, THRESHOLD)}) ({metrics.ALERT_THRESHOLD.name})")
+    yield Recording(_NOW, f"max by ({settings.by(MODEL, THRESHOLD)}) ({latest(metrics.ALERT_THRESHOLD)})")
     yield Recording(_KNOWN, f"last_over_time({_NOW}[1d])")

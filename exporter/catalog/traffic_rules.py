@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from exporter.catalog import metrics
 from exporter.catalog.labels import MODEL, QUANTILE, VERSION
-from exporter.catalog.rules import LE, STEP, Group, Recording, Settings, Window
+from exporter.catalog.rules import LE, STEP, Group, Recording, Settings, Window, latest
 
 ROLE = next(label for label in metrics.MODEL_INFO.labels if label.name == "role")
 ROLES = ("canary", "primary")
@@ -61,13 +61,14 @@ def _rules(settings: Settings) -> Iterator[Recording]:
     for window in settings.windows:
         for name, _ in _COUNTED:
             for role in ROLES:
+                one = f'{{{ROLE.name}="{role}"}}'
                 # While a version is promoted its replicas differ, and it counts for both. Were the label joined, the
                 # rule would fail then, for every model.
                 yield Recording(
                     of_role(name, window),
                     f"sum by ({settings.by(MODEL)}) (\n"
                     f"  {traffic(name, window.text)}\n"
-                    f'  and on ({by}) {metrics.MODEL_INFO.name}{{{ROLE.name}="{role}"}}\n'
+                    f"  and on ({by}) {latest(metrics.MODEL_INFO, one)}\n"
                     f")",
                     {ROLE.name: role},
                 )
@@ -81,5 +82,5 @@ def _failures(settings: Settings, window: str, errors: str, predictions: str) ->
     ratio = traffic("prediction_errors_ratio", window)
     yield Recording(ratio, f"{errors} / ({predictions} > 0)")
     by = settings.by(MODEL, VERSION)
-    budget = f"max by ({by}) ({metrics.ERROR_BUDGET.name})"
+    budget = f"max by ({by}) ({latest(metrics.ERROR_BUDGET)})"
     yield Recording(traffic("prediction_errors_burn", window), f"{ratio}\n/ on ({by})\n{budget}")

@@ -3,6 +3,8 @@ import re
 import pytest
 
 from exporter.assets.rules import all_groups, annotations
+from exporter.catalog import metrics
+from exporter.catalog.metrics import METRICS
 from exporter.catalog.rules import Alert, Settings
 from tests.assets.promql import DECLARED, LABELS, labels, selectors
 
@@ -31,3 +33,12 @@ def test_texts_are_sentences_and_lead_on(alert):
     assert named <= {*alert.labels, *(SETTINGS.targets if alert.labels else ())}
     if alert.severity in {"critical", "warning"} and alert.name != "MLExporterDown":
         assert "$value" in texts["description"]
+
+
+def test_a_scrape_that_fails_takes_no_gauge_away():
+    # What is said of a target itself, and what must not outlast its cause, is of now.
+    of_now = {name for name in DECLARED if name.startswith("ml_exporter_")} | {metrics.FEATURE_STATE.name}
+    gauges = {metric.name for metric in METRICS if metric.kind == "gauge"} - of_now
+    read = {(name, rule.expr) for rule in RULES for name, _ in selectors(rule.expr) if name in gauges}
+    assert len(read) > 10
+    assert [name for name, expr in read if expr.count(name) != expr.count(f"last_over_time({name}")] == []

@@ -141,6 +141,16 @@ def test_a_restarted_replica_is_counted_on(tmp_path):
     check(tmp_path, given, [expect(f"{LEVEL}_live_observations:increase1h", "70m", (CALM.labels, n))], SMALL)
 
 
+def test_a_scrape_that_fails_ends_no_verdict(tmp_path):
+    given = replicas(CALM)
+    for one in given:
+        start, _, rate = one["values"].removesuffix(f"x{MINUTES}").rpartition("+")
+        again = f"{int(rate) * 71}+{rate}" if start else rate
+        one["values"] = f"{start and f'{start}+'}{rate}x69 stale {again}x20"
+
+    check(tmp_path, given, list(expected("1h", 60, "70m", CALM)), SMALL)
+
+
 def test_targets_can_be_told_apart_by_more_labels(tmp_path):
     settings = Settings(("cluster", "namespace"), SMALL.windows, bins=4)
     given = [one | {"series": one["series"].replace("{", '{cluster="eu",')} for one in replicas(CALM)]

@@ -91,6 +91,12 @@ def test_a_range_is_looked_at_no_more_often_than_whoever_asks_looks():
     assert records.flat("max_over_time(a:share[1d:5m])") == "max_over_time((x / y)[1d:5m])"
 
 
+def test_what_is_current_is_so_for_as_long_as_its_prometheus_says():
+    assert made('max(last_over_time(x{a="["}[5m] offset 1d)) + last_over_time(y[1d])') == (
+        'max(x{a="["} offset 1d) + last_over_time(y[1d])'
+    )
+
+
 def test_what_is_recorded_is_read_and_the_rest_made_of_it():
     records = Records(rules(STEP, Recording("b", "sum(sum_over_time(a:x:increase5m[1h]))")), STEP.record.__eq__)
     assert records.flat("b > 1") == "(sum(sum_over_time(a:x:increase5m[1h]))) > 1"
