@@ -44,6 +44,8 @@ pytestmark = [pytest.mark.e2e, long]
 
 PSI, KS = drift_rules.scores("psi", WINDOW), drift_rules.scores("ks", WINDOW)
 STEP_S = 5
+RANGE_MS = 59_983
+"""An hour that lacks a second."""
 SURELY_MS = 2000
 """By then a step is stored that was evaluated, even where machines are slow."""
 LAG_S = 1.0
@@ -84,7 +86,7 @@ def judged(story: Story, model: str, version: str, moment: float) -> Judged | No
         }
         for name in (PSI, KS)
     ]
-    return Judged(sorted(step for step in written if at - 1000 * WINDOW_S < step <= at), *scores)
+    return Judged(sorted(step for step in written if at - RANGE_MS <= step <= at), *scores)
 
 
 def steps(story: Story, model: str, version: str, one: Judged) -> Iterator[tuple[int, Mapping[Key, float]]]:
@@ -211,6 +213,14 @@ def test_scores_of_replicas_must_not_be_averaged(story: Story):
     routed = f'{{model="{DRIFTS}",feature="{ROUTED}"}}'
     assert mean(metrics.PSI.name + routed) > 1
     assert mean(PSI + routed) < 0.02
+
+
+def test_no_rule_and_no_text_fails(story: Story):
+    name = "prometheus_rule_evaluation_failures_total{"
+    failures = [line for line in story.prometheus.metrics().splitlines() if line.startswith(name)]
+    assert failures
+    assert [line for line in failures if not line.endswith(" 0")] == []
+    assert "error expanding" not in str(story.alerts)
 
 
 CHOSEN = {"window": WINDOW.text, "model": HEALTHY, "version": VERSION, "feature": DRIFTING}
