@@ -36,8 +36,10 @@ def main() -> None:
             *serving.scraping(quick=given.quick),
         ],
     )
-    absent = rule_cost.missing()
-    print(f"\nRules: {absent}") if absent else show("\nRules, an evaluation", rule_cost.costs(quick=given.quick))
+    if absent := rule_cost.missing():
+        print(f"\nRules were not evaluated: {absent}.")
+    else:
+        show("\nRules, an evaluation", rule_cost.costs(quick=given.quick))
     throughput = [one for one in (*rates, *read, *posted) if one.unit == "events/s" and "alone" not in one.name]
     show("\nA second and core" + (", beside other libraries" if others else ""), [*throughput, *others])
     print(f"\n{time.monotonic() - began:.0f} s. Ratios hold on a busy machine; rates only beside the calibration.")
