@@ -223,6 +223,7 @@ def _canary(window: Window) -> Alert:
         f"the primary's, by a margin and more than chance makes of it.",
         (MODEL.name,),
         pending="5m",
+        keep="15m",
         dashboard="model-health-canary",
         extra={"action": "rollback"},
     )

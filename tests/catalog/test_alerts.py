@@ -42,3 +42,10 @@ def test_a_scrape_that_fails_takes_no_gauge_away():
     read = {(name, rule.expr) for rule in RULES for name, _ in selectors(rule.expr) if name in gauges}
     assert len(read) > 10
     assert [name for name, expr in read if expr.count(name) != expr.count(f"last_over_time({name}")] == []
+
+
+def test_advice_to_roll_back_outlasts_a_look_that_finds_nothing():
+    # Else an incident is resolved and opened again whenever a share moves about its limit.
+    advice = [alert for alert in ALERTS if alert.extra.get("action") == "rollback"]
+    assert {alert.name for alert in advice} == {"MLModelRollbackAdvised", "MLCanaryWorseThanPrimary"}
+    assert all(alert.keep for alert in advice)
