@@ -15,7 +15,7 @@ from exporter.app.config import ConfigError
 from exporter.app.prometheus import Grid, Prometheus, grid
 from exporter.app.replay import iso
 from exporter.catalog.flat import Records
-from exporter.catalog.promql import selectors
+from exporter.catalog.promql import Selector, selectors
 
 _EDGE = 0.05
 """Share of the time at either end in which a record must be there, or it is not believed to be in between."""
@@ -76,10 +76,14 @@ def run(
     refuses, Unavailable when it does not answer.
     """
     edge_s = _EDGE * (end - start)
+    edges = (start - _CURRENT_S, start + edge_s), (end - edge_s - _CURRENT_S, end)
+    throughout = cache(lambda name: all(server.has(name, *edge) for edge in edges))
+    enough = cache(lambda call, moments: any(True for _ in server.range(f"count({call})", moments)))
 
-    def recorded(name: str) -> bool:
-        first, last = (start - _CURRENT_S, start + edge_s), (end - edge_s - _CURRENT_S, end)
-        return all(server.has(name, *one) for one in (first, last))
+    def recorded(one: Selector) -> bool:
+        """A history may be recorded less often than a range over it is long."""
+        call = _call(one)
+        return throughout(one.name) and (not call or enough(call, _grid(rules.alerts[0], start, end, step_s)))
 
     records = Records(rules.records, recorded, round((step_s or 0) * 1000))
     asked = [
@@ -100,7 +104,7 @@ def run(
         alerts += fired
         pending += [rule.alert] if held and not fired else []
     alerts.sort(key=lambda one: (one.since, one.alert, sorted(one.labels.items())))
-    absent, sparse = _missing(server, asked, start, end)
+    absent, sparse = _missing(asked, cache(lambda name: server.has(name, start, end)), enough)
     return Backtest(start, end, rules.alerts, alerts, pending, absent, sparse, records.replaced)
 
 
@@ -132,18 +136,21 @@ def _grid(rule: Rule, start: float, end: float, step_s: float | None) -> Grid:
     return grid(start, end, step_s or rule.interval_ms / 1000)
 
 
+def _call(one: Selector) -> str:
+    """What takes samples in a range; "" without one. A subquery is as good as what it asks."""
+    plain = one.range and ":" not in one.range
+    return f"{one.function or 'last_over_time'}({one.name}[{one.range}])" if plain else ""
+
+
 def _missing(
-    server: Prometheus, asked: Sequence[tuple[Rule, Grid]], start: float, end: float
+    asked: Sequence[tuple[Rule, Grid]], there: Callable[[str], bool], enough: Callable[[str, Grid], bool]
 ) -> tuple[list[str], dict[str, dict[str, list[str]]]]:
     """Metrics that are not there, and by alert the ranges of others that never hold enough."""
-    there = cache(lambda name: server.has(name, start, end))
-    enough = cache(lambda call, moments: any(True for _ in server.range(f"count({call})", moments)))
     read = [(rule.alert, moments, one) for rule, moments in asked for one in selectors(rule.expression)]
     sparse: dict[str, dict[str, set[str]]] = {}
     for alert, moments, one in read:
-        # A subquery is as good as what it asks.
-        ranged = one.range and ":" not in one.range and there(one.name)
-        if ranged and not enough(f"{one.function or 'last_over_time'}({one.name}[{one.range}])", moments):
+        call = _call(one)
+        if call and there(one.name) and not enough(call, moments):
             sparse.setdefault(alert, {}).setdefault(one.range, set()).add(one.name)
     absent = sorted({one.name for *_, one in read if not there(one.name)})
     return absent, {

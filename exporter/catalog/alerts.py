@@ -107,10 +107,8 @@ def _quality(settings: Settings, window: Window) -> Iterator[Alert]:
     by = settings.by(MODEL, VERSION)
     lost = quality_rules.qualities("quality_lost", window)
     degraded = f"{lost}\nand\n{quality_rules.qualities('quality_degraded', window)} == 1"
-    # Drift that comes and goes, as where samples are hardly enough, would keep both alerts from holding long enough. In
-    # a history in steps of hours, half an hour holds no sample, but there is a last one.
-    inputs = drift_rules.counts("drifted", window)
-    drifted = f"on ({by})\n(max_over_time({inputs}[30m]) or {inputs}) > 0"
+    # Drift that comes and goes, as where samples are hardly enough, would keep both alerts from holding long enough.
+    drifted = f"on ({by})\nmax_over_time({drift_rules.counts('drifted', window)}[30m]) > 0"
     worse = (
         f'{{{{ $labels.metric }}}} over {window.text} is {{{{ $value | printf "%.3f" }}}} worse than its baseline: '
         f"more than tolerated, even at the better bound of its interval."

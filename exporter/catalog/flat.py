@@ -33,17 +33,16 @@ _INTERVAL = "1m"
 
 
 class Records:
-    """What groups record, and what it is made of; but those that are `recorded` are read, as they are.
+    """What groups record, and what it is made of; but where what is read is `recorded`, it is let be.
 
-    Who only looks every `step_ms` has records made no more often than that: over a history in steps of hours, twice as
-    many moments of a range are twice the work and say the same.
+    If expressions are evaluated at multiples of `every_ms` only, a range over a record looks no closer than that.
     """
 
     def __init__(
-        self, groups: Iterable[Group], recorded: Callable[[str], bool] = lambda _: False, step_ms: int = 0
+        self, groups: Iterable[Group], recorded: Callable[[Selector], bool] = lambda _: False, every_ms: int = 0
     ) -> None:
         self._recorded = recorded
-        self._step_ms = step_ms
+        self._every_ms = every_ms
         self._rules: dict[str, list[tuple[Recording, str]]] = {}
         self._made: dict[str, list[Recording] | None] = {}
         for group in groups:
@@ -63,9 +62,9 @@ class Records:
         """
         parts, done = list[str](), 0
         for one in selectors(expr):
-            rules = self._of(one.name)
+            rules = self._of(one)
             if rules is not None:
-                (start, end), text = _instead(one, rules, self._rules[one.name][0][1], self._step_ms)
+                (start, end), text = self._instead(one, rules, self._rules[one.name][0][1])
             elif one.function == "last_over_time" and one.range == STEP:
                 (start, end), text = one.call, expr[one.place[0] : expr.rindex("[", *one.place)] + one.after
             else:
@@ -74,17 +73,38 @@ class Records:
             done = end
         return "".join([*parts, expr[done:]])
 
-    def _of(self, name: str) -> list[Recording] | None:
+    def _of(self, one: Selector) -> list[Recording] | None:
         """The rules of a record in a form that reads none; None for what is read by its name."""
-        if name not in self._made:
-            self._made[name] = None
-            if name in self._rules and not self._recorded(name):
-                self._made[name] = [replace(rule, expr=self._closed(rule.expr)) for rule, _ in self._rules[name]]
-        return self._made[name]
+        if one.name not in self._rules or self._recorded(one):
+            return None
+        if one.name not in self._made:
+            self._made[one.name] = None
+            self._made[one.name] = [replace(rule, expr=self._closed(rule.expr)) for rule, _ in self._rules[one.name]]
+        return self._made[one.name]
 
     def _closed(self, expr: str) -> str:
         """Flat, and on lines of its own where something after it would be in a comment."""
         return self.flat(expr) + ("\n" if "#" in expr else "")
+
+    def _instead(self, one: Selector, rules: list[Recording], interval: str) -> tuple[tuple[int, int], str]:
+        """What to write instead of a selector, or of the function around it, and where."""
+        after = one.after
+        steps = _steps(rules, interval) if one.function == "sum_over_time" else None
+        if steps is not None and _PLAIN.fullmatch(one.range):
+            whole = f"{steps['start']}[{_whole(one.range, interval)}]{after}{steps['end']}"
+            return one.call, _filtered(whole, one.matchers)
+        made = _united(list(_matching(one, rules)))
+        if ":" in one.range:
+            return one.place, f"{made}[{one.range}]{after}"
+        if one.range:
+            # The moments of a subquery are multiples of its step: the last of them is now, but not with an offset.
+            coarse = not after and self._every_ms > duration_ms(interval or _INTERVAL)
+            return one.place, f"{made}[{one.range}:{_duration(self._every_ms) if coarse else interval}]{after}"
+        if after:
+            # Only series and subqueries can be asked for the past.
+            every = interval or _INTERVAL
+            return one.place, f"last_over_time({made}[{every}:{every}]{after})"
+        return one.place, made
 
 
 def flat(groups: Iterable[Group]) -> tuple[Group, ...]:
@@ -95,26 +115,6 @@ def flat(groups: Iterable[Group]) -> tuple[Group, ...]:
         Group(group.name, tuple(replace(rule, expr=records.flat(rule.expr)) for rule in group.rules), interval="")
         for group in groups
     )
-
-
-def _instead(one: Selector, rules: list[Recording], interval: str, step_ms: int) -> tuple[tuple[int, int], str]:
-    """What to write instead of a selector, or of the function around it, and where."""
-    after = one.after
-    steps = _steps(rules, interval) if one.function == "sum_over_time" else None
-    if steps is not None and _PLAIN.fullmatch(one.range):
-        whole = f"{steps['start']}[{_whole(one.range, interval)}]{after}{steps['end']}"
-        return one.call, _filtered(whole, one.matchers)
-    made = _united(list(_matching(one, rules)))
-    if ":" in one.range:
-        return one.place, f"{made}[{one.range}]{after}"
-    if one.range:
-        coarser = step_ms > duration_ms(interval or _INTERVAL)
-        return one.place, f"{made}[{one.range}:{f'{step_ms}ms' if coarser else interval}]{after}"
-    if after:
-        # Only series and subqueries can be asked for the past.
-        every = interval or _INTERVAL
-        return one.place, f"last_over_time({made}[{every}:{every}]{after})"
-    return one.place, made
 
 
 def _steps(rules: list[Recording], interval: str) -> re.Match[str] | None:
@@ -128,9 +128,12 @@ def _steps(rules: list[Recording], interval: str) -> re.Match[str] | None:
 def _whole(window: str, step: str) -> str:
     """The range of samples whose increase is that of all steps in a window."""
     step_ms = duration_ms(step)
-    whole_ms = math.ceil(duration_ms(window) / step_ms) * step_ms
-    unit = next(unit for unit, length_ms in _UNITS_MS.items() if whole_ms % length_ms == 0)
-    return f"{whole_ms // _UNITS_MS[unit]}{unit}"
+    return _duration(math.ceil(duration_ms(window) / step_ms) * step_ms)
+
+
+def _duration(length_ms: int) -> str:
+    unit = next(unit for unit, unit_ms in _UNITS_MS.items() if length_ms % unit_ms == 0)
+    return f"{length_ms // _UNITS_MS[unit]}{unit}"
 
 
 def _united(exprs: list[str]) -> str:

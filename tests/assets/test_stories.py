@@ -7,6 +7,7 @@ from exporter.assets.rules import rule_groups
 from exporter.catalog.rules import Settings
 from tests.assets.promql import needed
 from tests.assets.promtool import run
+from tests.e2e.lengthy import long
 
 GROUPS = yaml.safe_load((ROOT / "alerts/rules.yml").read_text(encoding="utf-8"))["groups"]
 STORIES = {
@@ -68,6 +69,7 @@ def twice(expected):
     return expected | {"exp_alerts": found}
 
 
+@long
 def test_flat_rules_tell_the_same_stories(tmp_path):
     told(tmp_path, STORIES, rule_groups(Settings(flat=True)))
 

@@ -8,12 +8,14 @@ import pytest
 
 from exporter.assets.rules import all_groups
 from exporter.catalog.flat import Records, flat
+from exporter.catalog.metrics import METRICS
+from exporter.catalog.recording import recording_groups
 from exporter.catalog.rules import Group, Recording, Settings, Window
 from tests.assets.promql import DECLARED, selectors
 from tests.assets.promtool import check, expect, series
 from tests.catalog.test_drift_rules import FEATURES, replicas
 from tests.catalog.test_quality_rules import classifier, gauge, regression
-from tests.catalog.test_traffic_rules import CANARY, counter
+from tests.catalog.test_traffic_rules import CANARY, VERSION, counter
 
 HOUR = Settings(windows=(Window("1h"),), bins=4, score_bins=4)
 SETTINGS = Settings(("cluster", "namespace"), (Window("30d"), Window("1h")), bins=3, score_bins=2)
@@ -85,10 +87,18 @@ def test_a_sum_of_what_is_recorded_more_often_than_it_is_long_is_no_window():
     assert found == "sum_over_time((sum by (m, bin) (increase(x_total[5m])))[1h:1m])"
 
 
-def test_a_range_is_looked_at_no_more_often_than_whoever_asks_looks():
-    records = Records(rules(SHARE), step_ms=3_600_000)
-    assert records.flat("max_over_time(a:share[1d])") == "max_over_time((x / y)[1d:3600000ms])"
-    assert records.flat("max_over_time(a:share[1d:5m])") == "max_over_time((x / y)[1d:5m])"
+@pytest.mark.parametrize(
+    "every_s, expr, expected",
+    [
+        (216_000, "max_over_time(a:share[30m])", "max_over_time((x / y)[30m:60h])"),
+        (0.5, "max_over_time(a:share[30m])", "max_over_time((x / y)[30m:5m])"),
+        (1_000, "max_over_time(a:share[30m])", "max_over_time((x / y)[30m:1000s])"),
+        # A day before a multiple is none.
+        (216_000, "max_over_time(a:share[30m] offset 1d)", "max_over_time((x / y)[30m:5m] offset 1d)"),
+    ],
+)
+def test_a_range_over_a_record_is_looked_at_no_closer_than_all_else(every_s, expr, expected):
+    assert Records(rules(SHARE), every_ms=round(every_s * 1000)).flat(expr) == expected
 
 
 def test_what_is_current_is_so_for_as_long_as_its_prometheus_says():
@@ -98,7 +108,9 @@ def test_what_is_current_is_so_for_as_long_as_its_prometheus_says():
 
 
 def test_what_is_recorded_is_read_and_the_rest_made_of_it():
-    records = Records(rules(STEP, Recording("b", "sum(sum_over_time(a:x:increase5m[1h]))")), STEP.record.__eq__)
+    records = Records(
+        rules(STEP, Recording("b", "sum(sum_over_time(a:x:increase5m[1h]))")), lambda one: one.name != "b"
+    )
     assert records.flat("b > 1") == "(sum(sum_over_time(a:x:increase5m[1h]))) > 1"
     assert records.replaced == ["b"]
 
@@ -133,7 +145,6 @@ def fleet(samples):
         *(counter(f"ml_{name}_total", 9, "b", CANARY) for name in ("predictions", "prediction_errors")),
         series("ml_model_info", "1x9", **CANARY, role="canary", pod="b"),
         gauge("ml_error_budget_ratio", 0.01),
-        *(gauge("ml_alert_threshold", z, pod, threshold="canary_z") for pod, z in (("a", 2), ("b", 3))),
     ]
     judged = [
         gauge(f"ml_model_quality_{name}", value, metric=metric)
@@ -142,11 +153,21 @@ def fleet(samples):
     ]
     drift = replicas(*FEATURES)
     unique = {one["series"]: one for one in (*drift, *classifier(), *regression(), *traffic, *judged)}
-    return list(lively(unique.values(), samples))
+    given = {one.partition("{")[0] for one in unique}
+    read = {name for group in flat(recording_groups(HOUR)) for rule in group.rules for name, _ in selectors(rule.expr)}
+    # What a new rule may read is there, and 1.
+    others = [
+        series(
+            metric.name, "1x9", **VERSION | {label.name: "x" for label in metric.labels if label.name not in VERSION}
+        )
+        for metric in METRICS
+        if metric.name in read - given
+    ]
+    return list(lively([*unique.values(), *others], samples))
 
 
 def test_flat_rules_say_what_a_chain_of_records_says(tmp_path):
-    groups = [group for group in all_groups(HOUR) if group.name != "model-health-alerts"]
+    groups = recording_groups(HOUR)
     records = Records(groups)
     expected = [
         expect(
