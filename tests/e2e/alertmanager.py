@@ -4,7 +4,6 @@ import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -15,35 +14,19 @@ from exporter.catalog.rules import Settings
 from tests.brokers.process import free_ports
 from tests.e2e.fast_clock import sped_up
 from tests.e2e.receiving import PAGER, ROUTING_KEY, Receivers
-from tests.e2e.waiting import eventually
+from tests.e2e.serving import Server, serving
 
 TICKETS, SWITCH = "/tickets", "/switch"
 _CUSTOMARY = {"group_wait": "30s", "group_interval": "5m"}
 """What Alertmanager does where nothing is said; here it must be said, to be sped up."""
 
 
-class Alertmanager:
+class Alertmanager(Server):
     """A running Alertmanager."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self.target = f"127.0.0.1:{port}"
-
-    def ready(self) -> bool:
-        return self._get("/-/ready")[0] == 200
 
     def alerts(self) -> list[dict[str, Any]]:
         """Every alert it knows of now, inhibited ones included."""
-        return json.loads(self._get("/api/v2/alerts")[1])
-
-    def _get(self, path: str) -> tuple[int, bytes]:
-        connection = HTTPConnection("127.0.0.1", self._port, timeout=10)
-        try:
-            connection.request("GET", path)
-            response = connection.getresponse()
-            return response.status, response.read()
-        finally:
-            connection.close()
+        return json.loads(self.get("/api/v2/alerts")[1])
 
 
 @contextmanager
@@ -56,16 +39,8 @@ def alerting(alertmanager: str, amtool: str, folder: Path, receivers: Receivers)
     (port,) = free_ports(1)
     command = [alertmanager, f"--config.file={config}", f"--storage.path={folder / 'data'}", "--log.level=warn"]
     command += [f"--web.listen-address=127.0.0.1:{port}", "--cluster.listen-address="]
-    with (
-        (folder / "alertmanager.log").open("wb") as log,
-        subprocess.Popen(command, stdout=log, stderr=log) as process,
-    ):
-        try:
-            running = Alertmanager(port)
-            eventually(running.ready, "Alertmanager is ready", within_s=20)
-            yield running
-        finally:
-            process.kill()
+    with serving(Alertmanager(port), command, folder / "alertmanager.log") as running:
+        yield running
 
 
 def _configured(folder: Path, receivers: Receivers) -> dict[str, Any]:

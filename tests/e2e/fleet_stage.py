@@ -176,7 +176,7 @@ def _scraping(
     rules.write_text(yaml.safe_dump({"groups": sped_up(rule_groups(SETTINGS))}))
     targets = [{"targets": [f"127.0.0.1:{port}" for port in ports], "labels": {"namespace": "live"}}]
     job = {"job_name": "exporters", "static_configs": targets, **_SCRAPES}
-    told = {"static_configs": [{"targets": [alerts.target]}]}
+    told = {"static_configs": [{"targets": [alerts.address]}]}
     more = {"rule_files": [str(rules)], "alerting": {"alertmanagers": [told]}}
     return scraping(prometheus, folder, [job], *_FLAGS, **more)
 

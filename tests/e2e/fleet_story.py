@@ -7,12 +7,11 @@ beside them: where scores differ from those of the events it is not by chance. O
 import itertools
 import json
 import math
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import ndtri
@@ -21,6 +20,7 @@ from exporter.monitor.reference import Reference
 from tests.brokers import topics
 from tests.brokers.topics import Record
 from tests.e2e import stories
+from tests.e2e.background import Background
 
 HEALTHY, DRIFTS, WORSE, BROKEN, RARE = "car_loan", "drifts_only", "worse_only", "broken_pipeline", "rare"
 ROLLED_BACK = ("rolled_back_a", "rolled_back_b")
@@ -155,25 +155,13 @@ class Replica:
         return event | {"label": label}
 
 
-class Traffic:
+class Traffic(Background):
     """What is sent to the replicas while a test does other things; parts change when it says so."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.replicas: list[Replica] = []
         self.parts: Mapping[str, Part] = AT_FIRST
-        self._ended = threading.Event()
-        self._failed: BaseException | None = None
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-        if self._failed is not None:
-            raise self._failed
 
     def join(self, replica: Replica) -> None:
         """From now on it is sent events too."""
@@ -184,13 +172,10 @@ class Traffic:
         every = itertools.chain.from_iterable(list(replica.sent) for replica in self.replicas)
         return (one for one in every if (one.model, one.version) == (model, version) and start < one.at <= end)
 
-    def _run(self) -> None:
-        try:
-            while not self._ended.wait(_TURN_S):
-                for replica in self.replicas:
-                    replica.bring(self.parts)
-        except BaseException as error:  # noqa: BLE001 - raised where the thread is joined
-            self._failed = error
+    def go_on(self) -> None:
+        while not self._ended.wait(_TURN_S):
+            for replica in self.replicas:
+                replica.bring(self.parts)
 
 
 def inputs_of(model: str) -> Sequence[str]:

@@ -2,37 +2,28 @@
 
 import json
 import socket
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import yaml
 
-from tests.e2e.waiting import eventually
+from tests.e2e.serving import Server, serving
 
 
-class Prometheus:
+class Prometheus(Server):
     """A running Prometheus."""
 
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self.url = f"http://127.0.0.1:{port}"
-
     def api(self, path: str, **parameters: str) -> Any:
-        answer = json.loads(self._get(f"/api/v1/{path}?{urlencode(parameters)}")[1])
+        answer = json.loads(self.get(f"/api/v1/{path}?{urlencode(parameters)}")[1])
         assert answer["status"] == "success", answer
         return answer["data"]
 
-    def ready(self) -> bool:
-        return self._get("/-/ready")[0] == 200
-
     def metrics(self) -> str:
         """What it says of itself."""
-        return self._get("/metrics")[1].decode()
+        return self.get("/metrics")[1].decode()
 
     def query(self, expression: str, at: float | None = None) -> list[tuple[dict[str, str], float]]:
         """Labels and values of an instant query, now or at a moment (epoch seconds)."""
@@ -50,15 +41,6 @@ class Prometheus:
         (target,) = [one for one in self.api("targets")["activeTargets"] if one["labels"]["job"] == job]
         return None if target["health"] == "unknown" else target["lastError"]
 
-    def _get(self, path: str) -> tuple[int, bytes]:
-        connection = HTTPConnection("127.0.0.1", self._port, timeout=10)
-        try:
-            connection.request("GET", path)
-            response = connection.getresponse()
-            return response.status, response.read()
-        finally:
-            connection.close()
-
 
 @contextmanager
 def scraping(
@@ -73,28 +55,10 @@ def scraping(
     config.write_text(yaml.safe_dump({"global": {"scrape_interval": "1s"}, "scrape_configs": list(jobs)} | more))
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    with (
-        (folder / "prometheus.log").open("wb") as log,
-        subprocess.Popen(
-            [
-                prometheus,
-                f"--config.file={config}",
-                f"--storage.tsdb.path={folder / 'data'}",
-                "--storage.tsdb.retention.time=100y",
-                f"--web.listen-address=127.0.0.1:{port}",
-                "--log.level=warn",
-                *flags,
-            ],
-            stdout=log,
-            stderr=log,
-        ) as process,
-    ):
-        try:
-            running = Prometheus(port)
-            eventually(running.ready, "Prometheus is ready", within_s=20)
-            yield running
-        finally:
-            process.kill()
+    command = [prometheus, f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}", "--log.level=warn"]
+    command += ["--storage.tsdb.retention.time=100y", f"--web.listen-address=127.0.0.1:{port}", *flags]
+    with serving(Prometheus(port), command, folder / "prometheus.log") as running:
+        yield running
 
 
 def job(name: str, port: int, **options: Any) -> dict[str, Any]:

@@ -3,14 +3,14 @@
 import itertools
 import json
 import random
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 
 from tests.brokers import topics
 from tests.brokers.topics import Record
 from tests.e2e import stories
+from tests.e2e.background import Background
 
 LATE_S = 600.0
 """How much older than their neighbours late events are."""
@@ -66,30 +66,18 @@ def static(bootstrap: str, names: Sequence[str], client: str, **options: Any) ->
     return kafka(bootstrap, names, client, partitions={"member": 0, "of": 1}, **options)
 
 
-class Producing:
+class Producing(Background):
     """A producer that goes on, while a test does other things, until all is produced."""
 
     def __init__(
         self, bootstrap: str, coming: Mapping[str, int] | Iterable[tuple[str, Record]], events: int, per_s: float
     ) -> None:
         """About `per_s` events a second of what is `coming`: records by topic, or what is dealt to partitions."""
+        super().__init__()
         self.events = events
         self._bootstrap = bootstrap
         self._coming = iter(dealt(coming) if isinstance(coming, Mapping) else coming)
         self._turn = max(int(per_s * _TURN_S), 1)
-        self._ended = threading.Event()
-        self._failed: BaseException | None = None
-        self._thread = threading.Thread(target=self._run)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-        if self._failed is not None:
-            raise self._failed
 
     def bring(self, events: int) -> None:
         """Produce so many now."""
@@ -111,13 +99,7 @@ class Producing:
     def done(self) -> bool:
         return not self._thread.is_alive()
 
-    def _run(self) -> None:
-        try:
-            self._produce()
-        except BaseException as error:  # noqa: BLE001 - raised where the thread is joined
-            self._failed = error
-
-    def _produce(self) -> None:
+    def go_on(self) -> None:
         for start in range(0, self.events, self._turn):
             due = time.monotonic() + _TURN_S
             self.bring(min(self._turn, self.events - start))
