@@ -98,9 +98,9 @@ def incident(settings: Settings) -> dict[str, Any]:
     """What PagerDuty is told of a group of alerts: fields of its event, as templates of Alertmanager and of Grafana."""
     where = "/".join(f"{{{{ .GroupLabels.{label} }}}}" for label in settings.targets)
     return {
-        "description": "{{ if .GroupLabels.model }}{{ .GroupLabels.model }}: {{ end }}"
-        "{{ range $i, $alert := .Alerts.Firing }}{{ if lt $i 3 }}{{ if $i }} {{ end }}"
-        "{{ $alert.Annotations.summary }}{{ end }}{{ end }}",
+        # Summaries name the model.
+        "description": "{{ range $i, $alert := .Alerts.Firing }}{{ if lt $i 3 }}{{ if $i }} {{ end }}"
+        "{{ $alert.Annotations.summary }}{{ end }}{{ else }}Resolved.{{ end }}",
         # PagerDuty refuses any other severity for good; that of a mixed group is empty.
         "severity": '{{ if eq .CommonLabels.severity "critical" "error" "warning" "info" }}'
         "{{ .CommonLabels.severity }}{{ else }}error{{ end }}",

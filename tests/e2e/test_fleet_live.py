@@ -274,7 +274,8 @@ def test_a_rollback_is_one_page_a_model_and_is_resolved(story: Story):
         assert page["dedup_key"] == resolved["dedup_key"]
         keys.add(page["dedup_key"])
         told = page["payload"]
-        assert told["summary"] == f"{model}: {model} {VERSION} has become worse while its inputs drift: roll back."
+        assert told["summary"] == f"{model} {VERSION} has become worse while its inputs drift: roll back."
+        assert resolved["payload"]["summary"] == "Resolved."
         assert (told["severity"], told["class"]) == ("critical", "MLModelRollbackAdvised")
         assert told["custom_details"]["action"] == "rollback"
         assert [link["text"] for link in page["links"]] == ["Runbook", "Dashboard"]
