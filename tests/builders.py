@@ -20,9 +20,10 @@ from exporter.monitor.events import (
     Schema,
 )
 from exporter.monitor.fleet import Fleet
+from exporter.monitor.model_view import ModelView
 from exporter.monitor.reference import Reference, Resolution
 from exporter.monitor.settings import ModelSettings
-from exporter.monitor.snapshot import ModelView, Snapshot
+from exporter.monitor.snapshot import Snapshot
 
 MODEL = "car_loan"
 NOW = 1_800_000_000.0

@@ -297,7 +297,7 @@ def check_config(path: Path, output_format: str) -> None:
         if isinstance(source, KafkaConfig):
             kafka_connection(source, path.parent)
     fleet = build_fleet(loaded, path.parent)
-    counts = _series(fleet.tick(0.0))
+    counts = fleet.tick(0.0).full_series
     total = sum(counts.values())
     if output_format == "json":
         print_json({"series": counts, "total": total, "limit": loaded.series_limit})
@@ -305,15 +305,6 @@ def check_config(path: Path, output_format: str) -> None:
         tables.show_check(path, loaded, counts)
     if total > loaded.series_limit:
         click.echo(f"warning: {total:,} series are more than series_limit {loaded.series_limit:,}", err=True)
-
-
-def _series(snapshot: Any) -> dict[str, int]:
-    counts = {name: labels.full_series for name, labels in snapshot.labels.items()}
-    for name, settings in snapshot.settings.items():
-        counts[name] += len(settings.alert_thresholds)
-    for view in snapshot.models:
-        counts[view.settings.name] += view.full_series
-    return counts
 
 
 def _serve(runtime: Any, http: Any, tokens: Any, bound: Any) -> None:

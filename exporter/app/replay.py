@@ -22,10 +22,11 @@ from exporter.ingest.source import Messages, Table, Unavailable
 from exporter.ingest.tables import TableCodec
 from exporter.monitor.events import Batch, Decoded
 from exporter.monitor.fleet import Fleet
+from exporter.monitor.model_view import ModelView
 from exporter.monitor.panes import Window
 from exporter.monitor.reference import Columns, Reference
 from exporter.monitor.settings import ModelSettings, Segmentation
-from exporter.monitor.snapshot import ModelView, Snapshot
+from exporter.monitor.snapshot import Snapshot
 
 VALUES = 100
 """Values of a tag that are told apart: no budget of pages or series limits a replay, only memory."""

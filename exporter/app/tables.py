@@ -16,8 +16,8 @@ from exporter.app.replay import Found, multivariate_of, quality_of, scores_of, s
 from exporter.app.schema import Config
 from exporter.monitor.accuracy import LOSSES
 from exporter.monitor.features import Numeric
+from exporter.monitor.model_view import ModelView
 from exporter.monitor.reference import Reference
-from exporter.monitor.snapshot import ModelView
 
 
 def show_reference(built: Reference, output: Path) -> None:

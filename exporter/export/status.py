@@ -19,10 +19,11 @@ from exporter.monitor.feed import SourceFeed
 from exporter.monitor.health import SourceHealth, StateHealth
 from exporter.monitor.history import History, Point
 from exporter.monitor.labels import DELAYS_S, LabelsView
+from exporter.monitor.model_view import ModelView
 from exporter.monitor.multivariate import MomentsReadout
 from exporter.monitor.plan import FAULTS
 from exporter.monitor.readout import DriftReadout
-from exporter.monitor.snapshot import ModelView, Snapshot
+from exporter.monitor.snapshot import Snapshot
 from exporter.stats import Floats
 from exporter.stats.scores import Estimate, Interval
 

@@ -6,7 +6,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from exporter.monitor.snapshot import ModelView, Snapshot
+from exporter.monitor.model_view import ModelView
+from exporter.monitor.snapshot import Snapshot
 from exporter.stats import Counts, Floats
 
 POINTS = 120

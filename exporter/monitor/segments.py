@@ -19,12 +19,12 @@ from exporter.monitor.drift import DriftTracker
 from exporter.monitor.entries import SegmentsEntry
 from exporter.monitor.events import OTHER, Codes, Names, Schema, tag
 from exporter.monitor.maturing import MaturingSlices
+from exporter.monitor.model_view import ModelView, Segment
 from exporter.monitor.outcomes import Outcomes
 from exporter.monitor.reference import Reference
 from exporter.monitor.rows import tag_field, tag_names
 from exporter.monitor.settings import ModelSettings, Segmentation
 from exporter.monitor.slots import Slots, Split
-from exporter.monitor.snapshot import ModelView, Segment
 from exporter.monitor.state import Holder, Vectors
 from exporter.monitor.traffic import TrafficTracker
 from exporter.stats import Counts

@@ -4,23 +4,20 @@ Values are counted in the bins of the whole, so that its reference ratios and bo
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from exporter.catalog import segment_metrics
 from exporter.catalog.labels import SEGMENT, SEGMENT_NAME
 from exporter.catalog.metric import Metric, Sample
+from exporter.monitor.model_view import ModelView
 from exporter.stats import Counts, Floats
-
-if TYPE_CHECKING:
-    from exporter.monitor.snapshot import ModelView
 
 _SCORES = 3
 """Series a feature that need enough data: PSI, its critical value, and whether the slice is drifted."""
 
 
-def scores(view: "ModelView") -> Iterator[Sample]:
+def scores(view: ModelView) -> Iterator[Sample]:
     """Traffic, drift and quality of a slice."""
     segment, drift, accuracy = view.segment, view.drift_readout, view.accuracy_readout
     if segment is None or drift is None:
@@ -59,7 +56,7 @@ def scores(view: "ModelView") -> Iterator[Sample]:
             yield segment_metrics.QUALITY_BASELINE.sample(one.value, **named, metric=name)
 
 
-def observations(view: "ModelView") -> Iterator[Sample]:
+def observations(view: ModelView) -> Iterator[Sample]:
     """Values of a slice in each bin."""
     if view.segment is not None and view.drift_lifetime is not None:
         observer = view.segment.observer
@@ -67,7 +64,7 @@ def observations(view: "ModelView") -> Iterator[Sample]:
         yield from map(Sample, observer.bin_series(segment_metrics.OBSERVATIONS), counts)
 
 
-def full_series(view: "ModelView") -> int:
+def full_series(view: ModelView) -> int:
     """How many series a slice has when every score has enough data."""
     drift, accuracy = view.drift_readout, view.accuracy_readout
     found = sum(1 for _ in scores(view)) + sum(1 for _ in observations(view))

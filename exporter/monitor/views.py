@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from exporter.monitor.archive import ArchiveView
+from exporter.monitor.model_view import ModelView
 from exporter.monitor.panes import OUTSIDE
-from exporter.monitor.snapshot import ModelView
 from exporter.monitor.versions import ModelState
 
 

@@ -9,7 +9,7 @@ from exporter.app.demo import LABELLED, MODEL, demo_events, demo_runtime
 from exporter.ingest.native import NativeCodec
 from exporter.ingest.source import Messages
 from exporter.monitor.accuracy import AccuracyReadout
-from exporter.monitor.snapshot import ModelView
+from exporter.monitor.model_view import ModelView
 from tests.builders import NOW, view
 
 

@@ -11,10 +11,12 @@ from exporter.catalog import metrics, segment_metrics
 from exporter.monitor.coarse import with_slices
 from exporter.monitor.events import LABEL, Column, FeatureKey, tag
 from exporter.monitor.fleet import Fleet
+from exporter.monitor.model_view import ModelView
 from exporter.monitor.panes import Window
 from exporter.monitor.reference import Reference
+from exporter.monitor.series import full_series
 from exporter.monitor.settings import Segmentation
-from exporter.monitor.snapshot import ModelView, Snapshot
+from exporter.monitor.snapshot import Snapshot
 from tests.builders import (
     COLOUR,
     MODEL,
@@ -267,14 +269,14 @@ def a_fleet_without(count: int) -> Snapshot:
 
 
 def test_the_number_of_series_announced_is_that_of_all_slots_with_enough_data():
-    quiet = view(a_fleet(KNOWS, **BY_REGION).tick(NOW)).full_series
+    quiet = full_series(view(a_fleet(KNOWS, **BY_REGION).tick(NOW)))
     fleet = a_fleet(KNOWS, **BY_REGION)
     observe(fleet, rows(9000) | {REGION: ["eu", "us", "asia", "mars"] * 2250})
 
     snapshot = fleet.tick(NOW)
 
     series = sum("version=" in text for text in exposed(snapshot) if "exporter" not in text)
-    assert (view(snapshot).full_series, quiet) == (series, series)
+    assert (full_series(view(snapshot)), quiet) == (series, series)
 
 
 def test_healthy_slices_pass_their_critical_values_as_rarely_as_the_level_says():

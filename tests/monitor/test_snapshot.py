@@ -1,15 +1,13 @@
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 
 from exporter.catalog import metrics
 from exporter.catalog.metric import Metric
 from exporter.monitor.fleet import Fleet
-from exporter.monitor.settings import ModelSettings
 from exporter.monitor.snapshot import Snapshot
-from tests.builders import MODEL, NOW, a_fleet, a_reference, columns_of, exposed, observe, values_of, view
+from tests.builders import MODEL, NOW, a_fleet, a_reference, columns_of, exposed, observe, values_of
 
 FEATURES = ("x", "colour", "prediction", "score")
 BINS = (metrics.BIN_OBSERVATIONS, metrics.REFERENCE_RATIO)
@@ -115,62 +113,3 @@ def test_the_feed_is_never_withheld():
     fleet = busy_fleet(0)
 
     assert exposed(fleet.tick(NOW))['ml_ingest_events_total{source="http"}'] == 2003
-
-
-def test_settings_are_series():
-    fleet = Fleet(
-        [
-            ModelSettings(
-                "m",
-                version="1",
-                min_samples=300,
-                drifted_features_ratio=0.5,
-                min_labels=50,
-                error_budget=0.01,
-                feature_psi_thresholds={"x": 0.3},
-                latency_objective_s={"0.99": 0.25},
-                info={"team": "risk"},
-            )
-        ],
-        {"m": [a_reference(model="m")]},
-    )
-
-    lines = exposed(fleet.tick(NOW))
-
-    base = 'model="m",version="1"'
-    assert lines[f"ml_drift_min_samples{{{base}}}"] == 300
-    assert lines[f"ml_drifted_features_threshold_ratio{{{base}}}"] == 0.5
-    assert lines[f"ml_labels_min_samples{{{base}}}"] == 50
-    assert lines[f"ml_error_budget_ratio{{{base}}}"] == 0.01
-    assert lines[f'ml_latency_objective_seconds{{{base},objective_quantile="0.99"}}'] == 0.25
-    thresholds = {key: value for key, value in lines.items() if key.startswith("ml_feature_drift_threshold")}
-    assert thresholds[f'ml_feature_drift_threshold{{{base},kind="input",feature="x"}}'] == 0.3
-    assert thresholds[f'ml_feature_drift_threshold{{{base},kind="score",feature="score"}}'] == 0.1
-    (info,) = [key for key in lines if key.startswith("ml_model_info")]
-    assert 'team="risk"' in info
-    assert 'owner=""' in info
-
-
-def test_a_version_says_whether_its_reference_is_anothers():
-    fleet = busy_fleet(10**6)
-
-    assert values_of(fleet.tick(NOW), metrics.REFERENCE_BORROWED) == {(MODEL, "1"): 0, (MODEL, "2"): 1}
-
-
-def test_a_score_is_a_number_or_absent():
-    fleet = a_fleet(a_reference())
-    for rows in (0, 1, 499, 600):
-        if rows:
-            observe(fleet, columns_of(rows))
-        assert np.isfinite([v for k, v in exposed(fleet.tick(NOW)).items() if "upper_bound" not in k]).all()
-
-
-def test_the_number_of_series_announced_is_the_number_exported_with_enough_data():
-    reference = a_reference()
-    announced = view(a_fleet(reference).tick(NOW)).full_series
-    fleet = a_fleet(reference)
-    observe(fleet, columns_of(1000))
-    model = view(fleet.tick(NOW))
-
-    exported = sum(len(samples) for _, samples in model.groups())
-    assert exported == announced
