@@ -16,7 +16,7 @@ from exporter.stats import distances
 
 Floats = NDArray[np.float64]
 
-UNSTORED_MS = 700
+UNSTORED_MS = 1200
 """A scrape that began so shortly before a rule was evaluated may not have been stored by then."""
 
 
