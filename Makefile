@@ -2,9 +2,9 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-# Half of the tests wait for other programs, so two run at a time. Where nothing may be skipped, those that kill, starve
+# Half of the tests wait for other programs, so three run at a time. Where nothing may be skipped, those that kill, starve
 # and outlast exporters run too, and want the machine to themselves.
-TWO    := $(if $(filter-out 0,$(MODEL_HEALTH_REQUIRE_E2E)),,--numprocesses 2 --dist worksteal)
+THREE  := $(if $(filter-out 0,$(MODEL_HEALTH_REQUIRE_E2E)),,--numprocesses 3 --dist worksteal)
 
 .PHONY: demo test check bench soak quarters clean
 
@@ -12,7 +12,7 @@ demo: $(VENV)/.run   ## a running exporter on real data, and its page
 	@$(BIN)/model-health-exporter demo
 
 test: $(VENV)/.dev   ## everything that can be tested here; what needs a missing program is skipped with the reason
-	$(BIN)/python -m pytest $(TWO)
+	$(BIN)/python -m pytest $(THREE)
 
 check: $(VENV)/.dev  ## style, types, floors, generated files
 	$(BIN)/ruff check .
