@@ -16,10 +16,8 @@ import msgspec
 
 from exporter.app.config import ConfigError, parse_yaml, read_text
 from exporter.catalog.promql import duration_ms
-from exporter.catalog.rules import Group, Recording
+from exporter.catalog.rules import DEFAULT_INTERVAL, Group, Recording
 
-_INTERVAL = "1m"
-"""How often Prometheus looks at rules if nobody says otherwise."""
 _LABEL = re.compile(r"{{-?\s*\$labels\.([a-zA-Z_][a-zA-Z0-9_]*)\s*-?}}")
 
 
@@ -162,7 +160,7 @@ def _recorded(group: _Group) -> Group:
 def _rule(one: _Rule, group: _Group, name: str) -> Rule:
     try:
         interval, held, kept = (
-            duration_ms(text) for text in (group.interval or _INTERVAL, one.for_, one.keep_firing_for)
+            duration_ms(text) for text in (group.interval or DEFAULT_INTERVAL, one.for_, one.keep_firing_for)
         )
     except ValueError as error:
         raise ConfigError(f"{name}: group {group.name}, alert {one.alert}: {error}") from None

@@ -28,6 +28,7 @@ from exporter.app.provisioned import (
 from exporter.assets.dashboards import DASHBOARDS, dashboard
 from exporter.assets.grafana_paging import CONTACT_POINT, NAME, contact_point, policy
 from exporter.assets.grafana_rules import OWN, rule_group
+from exporter.catalog.alerts import GROUP
 from exporter.catalog.rules import Settings
 
 Action = Literal["create", "change", "delete", "left", "unchanged"]
@@ -159,7 +160,7 @@ def _things(grafana: Grafana, wish: Wish, source: Json) -> Iterator[Thing]:
 
 def _leftovers(grafana: Grafana, wish: Wish) -> Iterator[Thing]:
     """What earlier runs may have made and this wish has no place for; alerts first, then what leads to where."""
-    group = rule_group(wish.settings, FOLDER, "")["title"] if wish.alerts else None
+    group = GROUP if wish.alerts else None
 
     def rules() -> list[Json]:
         # Those in the group that is wanted go when the group is replaced.

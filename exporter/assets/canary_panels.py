@@ -26,11 +26,8 @@ def canary_panels(view: View) -> tuple[Panel, ...]:
 
     margin, least = view.threshold(thresholds.CANARY_MARGIN), view.threshold(thresholds.CANARY_PREDICTIONS)
     both = f"({of(errors, 'canary|primary')} / {of(predictions, 'canary|primary')})"
-    canary, primary = (f"{of(errors, role)} / {of(predictions, role)}" for role in ("canary", "primary"))
-    noise = (
-        f"sqrt(\n  {both} * (1 - {both})\n"
-        f"  * (1 / ({of(predictions, 'canary')} >= {least}) + 1 / ({of(predictions, 'primary')} >= {least}))\n)"
-    )
+    canary, primary = (f"{of(errors, role)} / {of(predictions, role)}" for role in ROLES)
+    noise = traffic_rules.standard_error(both, *(f"({of(predictions, role)} >= {least})" for role in ROLES))
     quality = view.shown(quality_rules.qualities("quality", window)) + chosen
     lower, upper = (
         view.shown(quality_rules.qualities(f"quality_{bound}", window)) + chosen for bound in ("lower", "upper")

@@ -12,6 +12,9 @@ from exporter.catalog.process_alerts import process_alerts
 from exporter.catalog.rules import Alert, Group, Settings, Severity, Window, latest
 from exporter.catalog.threshold_rules import threshold
 
+GROUP = "model-health-alerts"
+"""Name of the group of all alerts."""
+
 _VERSION = (MODEL.name, VERSION.name)
 _WHO = "{{ $labels.model }} {{ $labels.version }}"
 _POLLUTED = "1h"
@@ -31,7 +34,7 @@ def alert_group(settings: Settings) -> Group:
     """All alerts, of models and of exporters."""
     window = settings.windows[0]
     models = (*_drift(settings, window), *_quality(settings, window), *_serving(settings, window), *_feed(settings))
-    return Group("model-health-alerts", (*models, *process_alerts(settings)), interval="1m")
+    return Group(GROUP, (*models, *process_alerts(settings)), interval="1m")
 
 
 def _drift(settings: Settings, window: Window) -> Iterator[Alert]:
@@ -202,6 +205,7 @@ def _canary(window: Window) -> Alert:
         return f'sum without (role) ({record}{{role=~"{role}"}})'
 
     both = f"({of(errors, 'canary|primary')} / {of(predictions, 'canary|primary')})"
+    noise = traffic_rules.standard_error(both, *(of(predictions, role) for role in traffic_rules.ROLES))
     least = threshold(thresholds.CANARY_PREDICTIONS)
     return Alert(
         "MLCanaryWorseThanPrimary",
@@ -210,10 +214,7 @@ def _canary(window: Window) -> Alert:
         f"> {of(errors, 'primary')}\n"
         f"/ ({of(predictions, 'primary')} >= {least})\n"
         f"+ {threshold(thresholds.CANARY_MARGIN)}\n"
-        f"+ {threshold(thresholds.CANARY_Z)} * sqrt(\n"
-        f"  {both} * (1 - {both})\n"
-        f"  * (1 / {of(predictions, 'canary')} + 1 / {of(predictions, 'primary')})\n"
-        f")",
+        f"+ {threshold(thresholds.CANARY_Z)} * {noise}",
         "critical",
         "model",
         "The canary of {{ $labels.model }} fails more often than its primary: roll back.",

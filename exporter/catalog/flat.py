@@ -14,8 +14,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
-from exporter.catalog.promql import Selector, duration_ms, selectors
-from exporter.catalog.rules import STEP, Group, Recording
+from exporter.catalog.promql import Selector, duration, duration_ms, selectors
+from exporter.catalog.rules import DEFAULT_INTERVAL, STEP, Group, Recording
 
 _LEAF = re.compile(
     r"(?P<start>(?P<how>\w+\s+by\s*)\((?P<labels>[^()]*)\)\s*\((?P<function>\w+\()?[a-zA-Z_:][\w:]*)"
@@ -26,10 +26,7 @@ _ALIKE = re.compile(r"(?:[\s()\d.*+-]|\bor\b|\band\b|\bunless\b)*")
 """What joins series of the same labels, each for itself."""
 _PLAIN = re.compile(r"(\d+[a-z]+)+")
 """A range of a duration, not one of seconds without a unit, nor of a subquery."""
-_UNITS_MS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
 _MARK = "__kept__"
-_INTERVAL = "1m"
-"""How often Prometheus evaluates a group that does not say."""
 
 
 class Records:
@@ -43,12 +40,14 @@ class Records:
     ) -> None:
         self._recorded = recorded
         self._every_ms = every_ms
-        self._rules: dict[str, list[tuple[Recording, str]]] = {}
+        self._rules: dict[str, list[Recording]] = {}
+        self._intervals: dict[str, str] = {}
         self._made: dict[str, list[Recording] | None] = {}
         for group in groups:
             for rule in group.rules:
                 if isinstance(rule, Recording):
-                    self._rules.setdefault(rule.record, []).append((rule, group.interval))
+                    self._rules.setdefault(rule.record, []).append(rule)
+                    self._intervals.setdefault(rule.record, group.interval)
 
     @property
     def replaced(self) -> list[str]:
@@ -64,7 +63,7 @@ class Records:
         for one in selectors(expr):
             rules = self._of(one)
             if rules is not None:
-                (start, end), text = self._instead(one, rules, self._rules[one.name][0][1])
+                (start, end), text = self._instead(one, rules)
             elif one.function == "last_over_time" and one.range == STEP:
                 (start, end), text = one.call, expr[one.place[0] : expr.rindex("[", *one.place)] + one.after
             else:
@@ -79,16 +78,16 @@ class Records:
             return None
         if one.name not in self._made:
             self._made[one.name] = None
-            self._made[one.name] = [replace(rule, expr=self._closed(rule.expr)) for rule, _ in self._rules[one.name]]
+            self._made[one.name] = [replace(rule, expr=self._closed(rule.expr)) for rule in self._rules[one.name]]
         return self._made[one.name]
 
     def _closed(self, expr: str) -> str:
         """Flat, and on lines of its own where something after it would be in a comment."""
         return self.flat(expr) + ("\n" if "#" in expr else "")
 
-    def _instead(self, one: Selector, rules: list[Recording], interval: str) -> tuple[tuple[int, int], str]:
+    def _instead(self, one: Selector, rules: list[Recording]) -> tuple[tuple[int, int], str]:
         """What to write instead of a selector, or of the function around it, and where."""
-        after = one.after
+        after, interval = one.after, self._intervals[one.name]
         steps = _steps(rules, interval) if one.function == "sum_over_time" else None
         if steps is not None and _PLAIN.fullmatch(one.range):
             whole = f"{steps['start']}[{_whole(one.range, interval)}]{after}{steps['end']}"
@@ -98,11 +97,11 @@ class Records:
             return one.place, f"{made}[{one.range}]{after}"
         if one.range:
             # The moments of a subquery are multiples of its step: the last of them is now, but not with an offset.
-            coarse = not after and self._every_ms > duration_ms(interval or _INTERVAL)
-            return one.place, f"{made}[{one.range}:{_duration(self._every_ms) if coarse else interval}]{after}"
+            coarse = not after and self._every_ms > duration_ms(interval or DEFAULT_INTERVAL)
+            return one.place, f"{made}[{one.range}:{duration(self._every_ms) if coarse else interval}]{after}"
         if after:
             # Only series and subqueries can be asked for the past.
-            every = interval or _INTERVAL
+            every = interval or DEFAULT_INTERVAL
             return one.place, f"last_over_time({made}[{every}:{every}]{after})"
         return one.place, made
 
@@ -128,12 +127,7 @@ def _steps(rules: list[Recording], interval: str) -> re.Match[str] | None:
 def _whole(window: str, step: str) -> str:
     """The range of samples whose increase is that of all steps in a window."""
     step_ms = duration_ms(step)
-    return _duration(math.ceil(duration_ms(window) / step_ms) * step_ms)
-
-
-def _duration(length_ms: int) -> str:
-    unit = next(unit for unit, unit_ms in _UNITS_MS.items() if length_ms % unit_ms == 0)
-    return f"{length_ms // _UNITS_MS[unit]}{unit}"
+    return duration(math.ceil(duration_ms(window) / step_ms) * step_ms)
 
 
 def _united(exprs: list[str]) -> str:

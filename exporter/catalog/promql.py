@@ -31,7 +31,8 @@ _TOKEN = re.compile(
 _DURATION = re.compile(
     r"(?:(\d+)y)?(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?",
 )
-_UNITS_MS = (365 * 86_400_000, 7 * 86_400_000, 86_400_000, 3_600_000, 60_000, 1000, 1)
+_DAY_MS = 86_400_000
+_UNITS_MS = {"y": 365 * _DAY_MS, "w": 7 * _DAY_MS, "d": _DAY_MS, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
 _MATCHER = re.compile(rf"({_WORD})\s*(=~|!~|!=|=)\s*({_TEXT})")
 
 
@@ -81,4 +82,10 @@ def duration_ms(text: str | int) -> int:
         return 0
     if found is None or not str(text):
         raise ValueError(f"a duration such as 30s or 1h30m expected, found {str(text)!r}")
-    return sum(int(part) * unit for part, unit in zip(found.groups(default="0"), _UNITS_MS, strict=True))
+    return sum(int(part) * unit for part, unit in zip(found.groups(default="0"), _UNITS_MS.values(), strict=True))
+
+
+def duration(length_ms: int) -> str:
+    """The same in one unit, of days at most, as windows are called."""
+    unit = next(unit for unit in ("d", "h", "m", "s", "ms") if length_ms % _UNITS_MS[unit] == 0)
+    return f"{length_ms // _UNITS_MS[unit]}{unit}"

@@ -50,6 +50,8 @@ STEP_M = 5
 STEP = f"{STEP_M}m"
 INTERVAL = "2m"
 """Between evaluations of what is made of steps."""
+DEFAULT_INTERVAL = "1m"
+"""How often Prometheus evaluates a group that does not say."""
 _UNITS_M = {"m": 1, "h": 60, "d": 1440}
 
 

@@ -33,6 +33,12 @@ def latency(window: Window) -> str:
     return f"model_version_objective_quantile:ml_prediction_duration_seconds:increase{window.text}"
 
 
+def standard_error(share: str, *counts: str) -> str:
+    """What chance makes of a difference of shares, of so many predictions each, if both are the same (two-sample z)."""
+    inverse = " + ".join(f"1 / {count}" for count in counts)
+    return f"sqrt(\n  {share} * (1 - {share})\n  * ({inverse})\n)"
+
+
 def traffic_steps(settings: Settings) -> Iterator[Recording]:
     """Predictions, failures and latencies."""
     by = settings.by(MODEL, VERSION)

@@ -1,7 +1,7 @@
 import pytest
 
 from exporter.assets.rules import all_groups
-from exporter.catalog.promql import duration_ms, selectors
+from exporter.catalog.promql import duration, duration_ms, selectors
 from exporter.catalog.rules import Settings
 from tests.assets import promql
 
@@ -58,3 +58,8 @@ def test_durations_are_those_of_prometheus(text: str | int, ms: int):
 def test_other_durations_are_refused(text: str | int):
     with pytest.raises(ValueError, match=r"a duration such as 30s or 1h30m expected"):
         duration_ms(text)
+
+
+@pytest.mark.parametrize("text", ["5ms", "15s", "90m", "60h", "30d"])
+def test_a_duration_is_told_in_its_largest_unit(text: str):
+    assert duration(duration_ms(text)) == text
