@@ -10,11 +10,9 @@ import shutil
 import statistics
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +27,7 @@ from tests.bench.figures import Figure
 from tests.e2e.prometheus import Prometheus, scraping
 from tests.e2e.running import value_of
 from tests.e2e.waiting import eventually
+from tests.loopback import Asked, Told, listening
 
 REPLICAS, FEATURES, CUTS = 20, 50, 20
 BINS = (*(f"{place:02d}" for place in range(CUTS)), "missing", "unseen")
@@ -125,27 +124,12 @@ class Fleet:
 def fleet(began: float) -> Iterator[Fleet]:
     """Replicas that listen."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = replicas.exposition(time.time())
-            self.send_response(200)
-            self.send_header("content-type", "text/plain; version=0.0.4")
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def told(_: Asked) -> Told:
+        return Told(replicas.exposition(time.time()), headers={"content-type": "text/plain; version=0.0.4"})
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        replicas = Fleet(began, server.server_port)
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield replicas
-        finally:
-            server.shutdown()
-            thread.join()
+    with listening(told) as port:
+        replicas = Fleet(began, port)
+        yield replicas
 
 
 def write_ahead(folder: Path, replicas: Fleet) -> None:

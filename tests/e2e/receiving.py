@@ -1,11 +1,11 @@
 """Whom Alertmanager tells: PagerDuty's Events API v2 as strict as it is documented, and any webhook; on loopback."""
 
 import json
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.loopback import Asked, Told, listening
 
 ROUTING_KEY = "0123456789abcdef0123456789abcdef"
 PAGER = "/v2/enqueue"
@@ -87,25 +87,10 @@ def _payload_trouble(event: Mapping[str, Any]) -> str | None:
 def receiving() -> Iterator[Receivers]:
     """Receivers that listen."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            status, answer = receivers.take(self.path, self.rfile.read(int(self.headers["content-length"])))
-            body = json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("content-type", "application/json")
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def told(asked: Asked) -> Told:
+        status, answer = receivers.take(asked.path, asked.body)
+        return Told(json.dumps(answer).encode(), status, {"content-type": "application/json"})
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        receivers = Receivers(server.server_port)
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield receivers
-        finally:
-            server.shutdown()
-            thread.join()
+    with listening(told) as port:
+        receivers = Receivers(port)
+        yield receivers
